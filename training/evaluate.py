@@ -1,0 +1,176 @@
+"""Measure a reranker against its bars: BM25's top 50 reordered, and the tutorial's own examples.
+
+    python training/evaluate.py --data DATA                   # the reranker in the repository
+    python training/evaluate.py --data DATA --adapter FOLDER  # one in training
+
+`DATA` holds one folder a set, with `corpus.jsonl`, `queries.jsonl` and `qrels.tsv`. The bars are
+stated for `nq-open-oracle` (300 fixed queries) and `medline` (all 29); further sets can be named
+with `--extra` and are reported without a bar. The exit code is 1 if a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+import bm25s
+import ir_measures
+import Stemmer
+import torch
+from ir_measures import nDCG
+from sentence_transformers import CrossEncoder, SentenceTransformer
+
+from helpers.offline_model import base_encoder_path, offline_model_path
+
+DEPTH = 50
+QUERIES = 300
+FRANCE, BRAZIL = "What is the capital of France?", "What is the capital of Brazil?"
+PARIS, BRASILIA = "The capital of France is Paris.", "The capital of Brazil is Brasilia."
+
+
+def load_set(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]:
+    """Read a set in BEIR's format: documents with their titles, judged queries, judgments.
+
+    At most 300 queries are kept, drawn with a fixed seed, so that two runs compare the same ones.
+    """
+
+    def lines(name: str) -> list[dict]:
+        with (folder / name).open(encoding="utf-8") as handle:
+            return [json.loads(line) for line in handle]
+
+    documents = {
+        r["_id"]: f"{r['title']}. {r['text']}" if r.get("title") else r["text"]
+        for r in lines("corpus.jsonl")
+    }
+    judgments: dict[str, dict[str, int]] = {}
+    with (folder / "qrels.tsv").open(encoding="utf-8") as handle:
+        for row in csv.DictReader(handle, delimiter="\t"):
+            judgments.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
+    queries = {r["_id"]: r["text"] for r in lines("queries.jsonl") if r["_id"] in judgments}
+    kept = sorted(queries)
+    if len(kept) > QUERIES:
+        kept = random.Random(0).sample(kept, QUERIES)
+    return documents, {q: queries[q] for q in kept}, {q: judgments[q] for q in kept}
+
+
+def bm25_top(documents: dict[str, str], queries: dict[str, str]) -> dict[str, dict[str, float]]:
+    """Return each query's best documents by BM25 with English stemming and stop words."""
+    tokens = {"stemmer": Stemmer.Stemmer("english"), "stopwords": "en", "show_progress": False}
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(list(documents.values()), **tokens), show_progress=False)
+    found, scores = index.retrieve(
+        bm25s.tokenize(list(queries.values()), **tokens),
+        corpus=list(documents),
+        k=min(DEPTH, len(documents)),
+        show_progress=False,
+    )
+    return {
+        q: dict(zip(row, map(float, values), strict=True))
+        for q, row, values in zip(queries, found.tolist(), scores, strict=True)
+    }
+
+
+def ndcg(judgments: dict, run: dict) -> float:
+    """Return the mean nDCG@10 (ir_measures, trec_eval's definition)."""
+    return ir_measures.calc_aggregate([nDCG @ 10], judgments, run)[nDCG @ 10]
+
+
+def evaluate_set(folder: Path, reranker: CrossEncoder, encoder: SentenceTransformer) -> dict:
+    """Return nDCG@10 of BM25, of the encoder used as a bi-encoder and of the reranker."""
+    documents, queries, judgments = load_set(folder)
+    top = bm25_top(documents, queries)
+    ids = sorted({d for row in top.values() for d in row})
+    vectors = dict(zip(ids, encode(encoder, [documents[d] for d in ids]), strict=True))
+    asked = dict(zip(queries, encode(encoder, list(queries.values())), strict=True))
+    biencoder = {q: {d: float(asked[q] @ vectors[d]) for d in row} for q, row in top.items()}
+
+    pairs = [(q, d) for q, row in top.items() for d in row]
+    begun = time.monotonic()
+    with torch.autocast(reranker.device.type, torch.bfloat16):
+        scores = reranker.predict(
+            [(queries[q], documents[d]) for q, d in pairs],
+            activation_fn=torch.nn.Identity(),
+            batch_size=32,
+            show_progress_bar=sys.stderr.isatty(),
+        )
+    seconds = time.monotonic() - begun
+    reranked: dict[str, dict[str, float]] = {q: {} for q in queries}
+    for (q, d), value in zip(pairs, scores, strict=True):
+        reranked[q][d] = float(value)
+    return {
+        "set": folder.name,
+        "queries": len(queries),
+        "bm25": ndcg(judgments, top),
+        "biencoder": ndcg(judgments, biencoder),
+        "reranker": ndcg(judgments, reranked),
+        "pairs_per_second": len(pairs) / seconds,
+    }
+
+
+def encode(encoder: SentenceTransformer, texts: list[str]):
+    """Return unit vectors, computed in bfloat16."""
+    with torch.autocast(encoder.device.type, torch.bfloat16):
+        return encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+
+
+def seed_scores(reranker: CrossEncoder) -> dict[str, float]:
+    """Return the probabilities of the four pairs of the tutorial's first example."""
+    pairs = [(q, d) for q in (FRANCE, BRAZIL) for d in (PARIS, BRASILIA)]
+    names = ["France/Paris", "France/Brasilia", "Brazil/Paris", "Brazil/Brasilia"]
+    return {n: float(s) for n, s in zip(names, reranker.predict(pairs), strict=True)}
+
+
+def bars(rows: dict[str, dict], seeds: dict[str, float]) -> dict[str, bool]:
+    """Return each bar in words and whether it is met."""
+    nq, medline = rows["nq-open-oracle"], rows["medline"]
+    gain = sum(r["reranker"] - r["bm25"] for r in (nq, medline)) / 2
+    return {
+        "nq-open-oracle: at least the bi-encoder": nq["reranker"] >= nq["biencoder"],
+        "nq-open-oracle: above BM25": nq["reranker"] > nq["bm25"],
+        "medline: not below BM25": medline["reranker"] >= medline["bm25"],
+        "mean gain over BM25 of the two at least 0.03": gain >= 0.03,
+        "seed examples: true pairs above 0.5, false ones below": all(
+            (score > 0.5) == (name in ("France/Paris", "Brazil/Brasilia"))
+            for name, score in seeds.items()
+        ),
+    }
+
+
+def main() -> int:
+    """Print the table and the bars; return 0 if all are met, else 1."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the validation sets")
+    parser.add_argument("--adapter", type=Path, help="adapter to measure (default: ours)")
+    parser.add_argument("--model", help="any other cross-encoder: a folder or a hub name")
+    parser.add_argument("--extra", type=Path, nargs="*", default=[], help="further sets, no bar")
+    options = parser.parse_args()
+
+    model = options.model or offline_model_path(options.adapter)
+    reranker = CrossEncoder(str(model), max_length=512)
+    encoder = SentenceTransformer(str(base_encoder_path()))
+    print(f"{'set':16} queries   BM25  bi-enc.  reranker   gain  pairs/s")
+    rows = {}
+    for folder in [options.data / "nq-open-oracle", options.data / "medline", *options.extra]:
+        row = evaluate_set(folder, reranker, encoder)
+        rows[row["set"]] = row
+        print(
+            f"{row['set']:16} {row['queries']:7} {row['bm25']:6.3f} {row['biencoder']:8.3f}"
+            f" {row['reranker']:9.3f} {row['reranker'] - row['bm25']:+6.3f}"
+            f" {row['pairs_per_second']:8.0f}",
+            flush=True,
+        )
+    seeds = seed_scores(reranker)
+    print("  ".join(f"{name} {score:.3f}" for name, score in seeds.items()))
+    met = bars(rows, seeds)
+    for bar, passed in met.items():
+        print(f"{'met   ' if passed else 'MISSED'} {bar}")
+    return 0 if all(met.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
