@@ -1,0 +1,166 @@
+"""Name everything that can go wrong, under one root: `ScoreError`.
+
+Each message says what happened, what was expected, and what to do next. Where the standard library
+already has a name for the fault (`ValueError`, `TimeoutError`, `ConnectionError`, `MemoryError`),
+our class is also that one, so that code which never heard of us catches it too.
+
+An API key never appears in a message: whoever raises one of these errors leaves it out.
+
+Every argument after the message has a default, because an exception that needs its keywords can
+not be unpickled, and so never arrives from another process.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ScoreError(Exception):
+    """Stand for every error that this package raises on purpose.
+
+    rows: for bulk scoring, the range of rows (counted from 0) that the failed request held;
+        None everywhere else.
+    """
+
+    rows: range | None = None
+
+    def at_rows(self, rows: range) -> ScoreError:
+        """Remember which rows of a bulk run failed, name them in the message, and return self.
+
+        >>> print(InputError("A document is None.").at_rows(range(32, 64)))
+        Rows 32 to 63: A document is None.
+        """
+        self.rows = rows
+        where = f"Row {rows[0]}" if len(rows) == 1 else f"Rows {rows[0]} to {rows[-1]}"
+        self.args = (f"{where}: {self}", *self.args[1:])
+        return self
+
+
+class InputError(ScoreError, ValueError):
+    """Refuse arguments before anything is sent: wrong shapes, wrong types, empty lists."""
+
+
+class ApiError(ScoreError):
+    """Carry an error that the server answered with.
+
+    status: the HTTP status code.
+    body: what the server sent, parsed if it was JSON, else its text.
+    url: the address that was asked, without user name or password.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 0, body: dict | str = "", url: str = ""
+    ) -> None:
+        """Keep the message for `str`, and the rest of the answer as attributes."""
+        super().__init__(message)
+        self.status = status
+        self.body = body
+        self.url = url
+
+
+class BadRequestError(ApiError):
+    """The server refused what was asked (400, 422): correct the request."""
+
+
+class AuthenticationError(ApiError):
+    """The server wants a key, or another key (401, 403)."""
+
+
+class NotFoundError(ApiError):
+    """The server has no such route or no such model (404)."""
+
+
+class ServerBusyError(ApiError):
+    """The server had no room for the request, also after all retries (429, 503)."""
+
+
+class ServerFaultError(ApiError):
+    """The server failed by itself (500 and above, save 503)."""
+
+
+class UnreachableError(ScoreError, ConnectionError):
+    """No server could be reached: refused, reset, unknown host, TLS that does not fit."""
+
+
+class RequestTimeoutError(ScoreError, TimeoutError):
+    """The server did not answer in the time allowed."""
+
+
+class ResponseError(ScoreError):
+    """The answer can not be used: cut off, not JSON, of another shape, not a number."""
+
+
+class LaunchError(ScoreError):
+    """A server that we launched did not come to life.
+
+    command: the command as one would type it in a terminal, without the API key.
+    log_path: where its whole log is, or None if it never had one.
+    log_tail: the last useful lines of the log.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: str = "",
+        log_path: Path | None = None,
+        log_tail: str = "",
+    ) -> None:
+        """Put the tail of the log and its path under the message."""
+        parts = [message]
+        if log_tail:
+            parts.append(f"The last lines of its log:\n{log_tail.rstrip()}")
+        if log_path is not None:
+            parts.append(f"The whole log: {log_path}")
+        super().__init__("\n\n".join(parts))
+        self.command = command
+        self.log_path = log_path
+        self.log_tail = log_tail
+
+
+class EngineMissingError(LaunchError):
+    """The chosen interpreter does not exist, or has no vLLM."""
+
+
+class UnknownFlagError(LaunchError):
+    """This version of vLLM does not know a flag that it was given."""
+
+
+class ModelUnavailableError(LaunchError):
+    """The model is missing, half written, or out of reach on the hub."""
+
+
+class NotAScoringModelError(LaunchError):
+    """The server runs, but its model has no score route (it needs exactly one output label)."""
+
+
+class OutOfMemoryError(LaunchError, MemoryError):
+    """The machine or its GPU has too little memory for this model."""
+
+
+class LaunchTimeoutError(LaunchError, TimeoutError):
+    """The launch hung at a stage, which the message names."""
+
+
+class ServerDiedError(LaunchError):
+    """The server ended while it started, for none of the reasons above."""
+
+
+def api_error_type(status: int) -> type[ApiError]:
+    """Return the most exact kind of `ApiError` for an HTTP status.
+
+    >>> [api_error_type(status).__name__ for status in (400, 401, 404, 429, 500, 503)]
+    ... # doctest: +NORMALIZE_WHITESPACE
+    ['BadRequestError', 'AuthenticationError', 'NotFoundError', 'ServerBusyError',
+     'ServerFaultError', 'ServerBusyError']
+    """
+    exact = {
+        400: BadRequestError,
+        401: AuthenticationError,
+        403: AuthenticationError,
+        404: NotFoundError,
+        422: BadRequestError,
+        429: ServerBusyError,
+        503: ServerBusyError,
+    }
+    return exact.get(status, ServerFaultError if status >= 500 else ApiError)

@@ -1,0 +1,218 @@
+"""Know the field names of vLLM's score API, in requests, answers and errors.
+
+Source: vLLM 0.32, `vllm/entrypoints/pooling/scoring/protocol.py`. The names have four spellings
+that mean the same; this is the one that vLLM documents today.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from helpers.errors import ResponseError
+from helpers.results import ScoreResult
+
+SCORE_PATH = "/score"
+MODELS_PATH = "/v1/models"
+HEALTH_PATH = "/health"
+VERSION_PATH = "/version"
+
+# The other spellings of queries and documents. vLLM tries every spelling, so a request with any
+# mistake is also told that these fields are missing, which is noise.
+OTHER_SPELLINGS = frozenset({"items", "data_1", "data_2", "text_1", "text_2"})
+LONGEST_MESSAGE = 500
+
+
+def score_payload(
+    model: str, query: str | list[str], document: str | list[str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the JSON body of a score request; an option that is None is not sent.
+
+    >>> score_payload("m", "capital of France?", "Paris.", {"user": None, "use_activation": False})
+    {'model': 'm', 'queries': 'capital of France?', 'documents': 'Paris.', 'use_activation': False}
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    return {"model": model, "queries": query, "documents": document, **given}
+
+
+def score_result(answer: object, queries: list[str], documents: list[str]) -> ScoreResult:
+    """Check a score answer and return it in the order of the request.
+
+    Raises `ResponseError` unless there is exactly one finite score for each pair.
+    """
+    if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
+        raise ResponseError(f"Expected an answer with a list `data`, got {_sketch(answer)}.")
+    usage = answer.get("usage")
+    tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    if type(tokens) is not int:
+        raise ResponseError("The answer does not say how many tokens it used (`usage`).")
+    return ScoreResult(
+        queries=tuple(queries),
+        documents=tuple(documents),
+        scores=_scores_in_order(answer["data"], len(queries)),
+        model=str(answer.get("model", "")),
+        prompt_tokens=tokens,
+        request_id=str(answer.get("id", "")),
+        raw=answer,
+    )
+
+
+def _scores_in_order(data: list[object], count: int) -> tuple[float, ...]:
+    if len(data) != count:
+        raise ResponseError(f"{count} pairs were sent and {len(data)} scores came back.")
+    scores: dict[int, float] = {}
+    for entry in data:
+        if not isinstance(entry, dict) or type(entry.get("index")) is not int:
+            raise ResponseError(f"Expected a score with an index, got {_sketch(entry)}.")
+        score = entry.get("score")
+        if type(score) not in (int, float) or not _is_finite(score):
+            raise ResponseError(f"The score of pair {entry['index']} is {score}: not a number.")
+        scores[entry["index"]] = float(score)
+    if scores.keys() != set(range(count)):
+        raise ResponseError(
+            f"Expected one score for each index from 0 to {count - 1}, "
+            f"got the indices {shorten_list(sorted(scores))}."
+        )
+    return tuple(scores[index] for index in range(count))
+
+
+def served_models(answer: object) -> list[str]:
+    """Return the names in an answer of `/v1/models`, which may be several for one model."""
+    entries = answer.get("data") if isinstance(answer, dict) else None
+    if isinstance(entries, list):
+        names = [entry.get("id") for entry in entries if isinstance(entry, dict)]
+        if len(names) == len(entries) and all(isinstance(name, str) for name in names):
+            return names
+    raise ResponseError(f"Expected a list of models, got {_sketch(answer)}.")
+
+
+def server_version(answer: object) -> str:
+    """Return the version in an answer of `/version`."""
+    if not isinstance(answer, dict) or not isinstance(answer.get("version"), str):
+        raise ResponseError(f"Expected a version, got {_sketch(answer)}.")
+    return answer["version"]
+
+
+def parse_json(content: bytes) -> Any:
+    """Return what the JSON says, or raise `ResponseError`."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        start = content[:80].decode("utf-8", "replace")
+        raise ResponseError(
+            f"Expected JSON, got {len(content)} bytes that start with {start!r}. Is this the "
+            "address of a vLLM server?"
+        ) from None
+
+
+def error_body(content: bytes) -> dict[str, Any] | str:
+    """Return the body of an error: the object if it is JSON, else the text."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        body = None
+    return body if isinstance(body, dict) else content.decode("utf-8", "replace")
+
+
+def error_sentence(body: Mapping[str, Any] | str) -> str:
+    """Return what an error body says, on one line.
+
+    vLLM nests validation errors as text inside `error.message`, one for each spelling of the
+    fields; here each mistake is named once.
+
+    >>> error_sentence({"error": {"message": "The model `x` does not exist.", "code": 404}})
+    'The model `x` does not exist.'
+    >>> error_sentence({"error": {"message": "2 validation errors:\\n"
+    ...     "  {'type': 'missing', 'loc': 'body.documents', 'msg': 'Field required'}\\n"
+    ...     "  {'type': 'missing', 'loc': 'body.text_1', 'msg': 'Field required'}"}})
+    'documents: Field required'
+    """
+    message: object = body
+    if isinstance(body, Mapping):
+        error = body.get("error", body)
+        if isinstance(error, Mapping):
+            # FastAPI itself says `detail`, vLLM says `message`.
+            error = error.get("message") or error.get("detail") or json.dumps(body, default=str)
+        message = error
+    if isinstance(message, list):
+        return _one_line(_join_mistakes(message) or json.dumps(message, default=str))
+    text = str(message)
+    mistakes = [_literal(line) for line in text.splitlines() if line.lstrip().startswith("{")]
+    return _one_line(_join_mistakes(mistakes) or text)
+
+
+def is_unknown_model(body: Mapping[str, Any] | str) -> bool:
+    """Tell a 404 for a model name from a 404 for a route, which has no `error` object."""
+    return isinstance(body, Mapping) and isinstance(body.get("error"), Mapping)
+
+
+def is_too_long(message: str) -> bool:
+    """Recognise vLLM's refusal of a pair with more tokens than the model takes."""
+    return "maximum context length" in message
+
+
+def shorten_list(names: list[Any], most: int = 8) -> str:
+    """Name the first few of a list.
+
+    >>> shorten_list([1, 2, 3, 4], most=2)
+    '1, 2 and 2 more'
+    """
+    text = ", ".join(str(name) for name in names[:most])
+    return f"{text} and {len(names) - most} more" if len(names) > most else text
+
+
+def _join_mistakes(entries: list[Any]) -> str:
+    mistakes = [entry for entry in entries if isinstance(entry, Mapping) and "msg" in entry]
+    named = [(_field(entry.get("loc", "")), _mistake(entry)) for entry in mistakes]
+    telling = [(field, text) for field, text in named if field not in OTHER_SPELLINGS]
+    lines = [f"{field}: {text}" if field else text for field, text in telling or named]
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _field(location: object) -> str:
+    """Return the request's field in a location such as `body.queries.ScoreMultiModalParam`."""
+    parts = location.split(".") if isinstance(location, str) else location
+    if not isinstance(parts, (list, tuple)):
+        return ""
+    # Class names of the server start with a capital, positions in the body are numbers.
+    names = [part for part in map(str, parts) if re.fullmatch("[a-z_][a-z0-9_]*", part)]
+    return next((name for name in names if name != "body"), "")
+
+
+def _mistake(entry: Mapping[str, Any]) -> str:
+    text = str(entry["msg"])
+    context = entry.get("ctx")
+    if isinstance(context, Mapping) and "error" in context:
+        text += f" ({context['error']})"
+    given = entry.get("input")
+    if isinstance(given, (str, int, float)) and not str(given).startswith("<"):
+        text += f" (it was {str(given)[:80]!r})"
+    return text
+
+
+def _literal(line: str) -> object:
+    try:
+        return ast.literal_eval(line.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None  # the server cuts long entries, and a cut one says nothing more
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer too large for a float
+        return False
+
+
+def _sketch(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"
