@@ -1,0 +1,440 @@
+"""Say what shape a notebook of this collection has; each rule yields what is out of shape.
+
+The rules are the house style made checkable: `scripts/notebooks.py check` prints what they find,
+and the structure tests run each rule on each notebook.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import nbformat
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+NOTEBOOKS = REPOSITORY / "notebooks"
+
+CONTENTS = "00_start_here.ipynb#The-map"
+LINES_AT_MOST = 15
+MEDIAN_AT_MOST = 4
+WORDS_PER_CODE_CELL = (30, 120)
+TAGS = {"exercise", "navigation", "nbval-ignore-output", "raises-exception"}
+IMPORTS = {"helpers", "requests", "pandas", "numpy", "matplotlib", "IPython"}
+# Without the version of Python and the name of an environment: both belong to one machine.
+METADATA = {
+    "kernelspec": {
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "name": "python3",
+    },
+    "language_info": {
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "nbconvert_exporter": "python",
+        "pygments_lexer": "ipython3",
+    },
+}
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+NAME = re.compile(r"\d\d(_[a-z0-9]+){2,}\.ipynb")
+HEADING = re.compile(r"^(#{1,6}) +(.+?) *$", re.MULTILINE)
+# A route such as /score is no path of a machine, so only folders that machines have count.
+MACHINE_PATH = re.compile(
+    r"(?<![\w.:/~-])/(?:home|root|Users|opt|usr|tmp|var|mnt|media|srv|work|workspace|private"
+    r"|content|kaggle|etc)(?:/[\w.+-]+)*|file:///\S+|\b[A-Z]:\\\w+"
+)
+ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
+
+
+@dataclass
+class Section:
+    """The prose and the code cells under one heading of level 2."""
+
+    text: str = ""
+    code: list[nbformat.NotebookNode] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook as read from `path`; the folder of `path` is its collection."""
+
+    path: Path
+    node: nbformat.NotebookNode
+
+    @classmethod
+    def read(cls, path: Path) -> Notebook:
+        """Read a notebook of format 4 as it stands, without filling in what is missing."""
+        return cls(path, nbformat.v4.reads(path.read_text("utf-8")))
+
+    @property
+    def number(self) -> str:
+        """The two digits that its name starts with."""
+        return self.path.name[:2]
+
+    @cached_property
+    def code(self) -> list[nbformat.NotebookNode]:
+        """Its code cells, in order."""
+        return [cell for cell in self.node.cells if cell.cell_type == "code"]
+
+    @cached_property
+    def prose(self) -> list[nbformat.NotebookNode]:
+        """Its markdown cells without the navigation bar, in order."""
+        return [
+            cell
+            for cell in self.node.cells
+            if cell.cell_type == "markdown" and "navigation" not in tags(cell)
+        ]
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """Its headings of level 1; a good notebook has one."""
+        return [text for level, text in headings(self.prose) if level == 1]
+
+    @property
+    def title(self) -> str:
+        """Its first heading of level 1, or its name if it has none."""
+        return self.titles[0] if self.titles else self.path.stem
+
+    @cached_property
+    def sections(self) -> dict[str, Section]:
+        """Its parts by heading of level 2; the heading "" has what stands before the first."""
+        found = {"": Section()}
+        current = found[""]
+        for cell in self.node.cells:
+            if cell.cell_type == "code":
+                current.code.append(cell)
+                continue
+            for heading, text in split_at_headings(cell.source):
+                current = found.setdefault(heading, Section()) if heading else current
+                current.text += f"{text}\n\n"
+        return found
+
+    @property
+    def objectives(self) -> int:
+        """How many things it says that the reader will be able to do."""
+        return items(labelled(self.sections[""].text, "What you will learn") or "")
+
+    @property
+    def exercises(self) -> list[str]:
+        """The headings of its exercises, in order."""
+        return [heading for heading in self.sections if heading.startswith("Exercise ")]
+
+
+Rule = Callable[[Notebook], Iterator[str]]
+RULES: dict[str, Rule] = {}
+
+
+def rule(function: Rule) -> Rule:
+    """Put a rule in the list, under its function's name."""
+    RULES[function.__name__] = function
+    return function
+
+
+def notebook_paths(folder: Path = NOTEBOOKS) -> list[Path]:
+    """Return the notebooks of a folder in reading order."""
+    return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+
+
+def check(path: Path) -> list[str]:
+    """Return everything that is out of shape in one notebook, a line each."""
+    notebook = Notebook.read(path)
+    return [
+        f"{path.name}: {problem} [{name}]"
+        for name, function in RULES.items()
+        for problem in function(notebook)
+    ]
+
+
+# What cells hold.
+
+
+def tags(cell: nbformat.NotebookNode) -> list[str]:
+    """Return the tags of a cell."""
+    return cell.metadata.get("tags", [])
+
+
+def headings(cells: list[nbformat.NotebookNode]) -> list[tuple[int, str]]:
+    """Return level and text of each heading, code blocks left out."""
+    source = "\n".join(without_fences(cell.source) for cell in cells)
+    return [(len(marks), text) for marks, text in HEADING.findall(source)]
+
+
+def split_at_headings(source: str) -> list[tuple[str, str]]:
+    """Cut a markdown text at its headings of level 2, into (heading, text under it).
+
+    >>> split_at_headings("Before.\\n## Recap\\n1. Yes.")
+    [('', 'Before.\\n'), ('Recap', '\\n1. Yes.')]
+    """
+    before, *rest = re.split(r"^## +(.+?) *$", without_fences(source), flags=re.MULTILINE)
+    return [("", before), *zip(rest[::2], rest[1::2], strict=True)]
+
+
+def without_fences(source: str) -> str:
+    """Take fenced code blocks out of a markdown text."""
+    return re.sub(r"^```.*?^```", "", source, flags=re.MULTILINE | re.DOTALL)
+
+
+def words(source: str) -> int:
+    """Count the words of a markdown text; headings and tables are no prose.
+
+    >>> words("## The map\\nOpen [the map](00_start_here.ipynb#The-map) **now**.\\n| 01 | 10 |")
+    4
+    """
+    text = re.sub(r"^ *[|#].*", "", without_fences(source), flags=re.MULTILINE)
+    text = re.sub(r"\]\([^)]*\)|<[^>]+>", " ", text)
+    return sum(1 for word in text.split() if re.search(r"\w", word))
+
+
+def items(source: str) -> int:
+    """Count the list items of a markdown text, those of nested lists left out."""
+    return len(re.findall(r"^(?:[-*]|\d+\.) +\S", source, flags=re.MULTILINE))
+
+
+def labelled(source: str, label: str) -> str | None:
+    """Return what follows a bold label, up to the next bold label at a line's start."""
+    found = re.search(
+        rf"^\*\*{re.escape(label)}\*\*(.*?)(?=^\*\*What |\Z)", source, re.MULTILINE | re.DOTALL
+    )
+    return found and found.group(1)
+
+
+def output_texts(output: nbformat.NotebookNode) -> Iterator[str]:
+    """Go through every text of an output: streams, text forms of data, tracebacks."""
+    yield from (output[key] for key in ("text", "ename", "evalue") if key in output)
+    yield from output.get("traceback", [])
+    for value in output.get("data", {}).values():
+        yield value if isinstance(value, str) else json.dumps(value)
+
+
+def python_tree(source: str) -> ast.Module:
+    """Parse a code cell; lines that belong to IPython (magics, shell) are left out."""
+    lines = source.splitlines()
+    return ast.parse("\n".join("" if re.match(r"\s*[%!?]", line) else line for line in lines))
+
+
+def navigation_bar(path: Path, paths: list[Path]) -> str:
+    """Return the bar of `path`: previous, contents, next, as relative links.
+
+    Errors: `ValueError` if `path` is not one of `paths`.
+    """
+    place = paths.index(path)
+    parts = [f"[Contents]({CONTENTS})"]
+    if place > 0:
+        parts.insert(0, f"[← {label(paths[place - 1])}]({paths[place - 1].name})")
+    if place + 1 < len(paths):
+        parts.append(f"[{label(paths[place + 1])} →]({paths[place + 1].name})")
+    return "---\n" + " · ".join(parts)
+
+
+def label(path: Path) -> str:
+    """Return number and title of a notebook, for a link."""
+    return f"{path.name[:2]} {Notebook.read(path).title}"
+
+
+# The rules, in the order in which a reader meets what they are about.
+
+
+@rule
+def name_is_a_number_and_a_verb_phrase(notebook: Notebook) -> Iterator[str]:
+    """NN_verb_phrase.ipynb, and no two notebooks with one number."""
+    if not NAME.fullmatch(notebook.path.name):
+        yield "the name is not NN_verb_phrase.ipynb in lower case"
+    if len(list(notebook.path.parent.glob(f"{notebook.number}_*.ipynb"))) > 1:
+        yield f"another notebook has the number {notebook.number} too"
+
+
+@rule
+def title_comes_first_and_is_the_only_one(notebook: Notebook) -> Iterator[str]:
+    """The first cell starts with the only heading of level 1."""
+    first = notebook.node.cells[0]
+    if first.cell_type != "markdown" or not first.source.startswith("# "):
+        yield "the first cell does not start with the title (# ...)"
+    if len(notebook.titles) != 1:
+        yield f"there is not one heading of level 1 but {len(notebook.titles)}"
+
+
+@rule
+def opening_says_what_it_does_teaches_and_needs(notebook: Notebook) -> Iterator[str]:
+    """What you will do, What you will learn (2 to 4 items), What you need (minutes, hardware)."""
+    opening = notebook.sections[""].text
+    labels = re.findall(r"^\*\*(What .+?)\*\*", opening, flags=re.MULTILINE)
+    if labels != ["What you will do", "What you will learn", "What you need"]:
+        yield (
+            "before the first section, the bold labels are not What you will do, "
+            f"What you will learn, What you need, but {labels}"
+        )
+        return
+    if not 2 <= notebook.objectives <= 4:
+        yield f"What you will learn has {notebook.objectives} items instead of 2 to 4"
+    needs = labelled(opening, "What you need") or ""
+    if not re.search(r"\d+ minutes", needs):
+        yield "What you need does not say how many minutes"
+    if not re.search(r"\b(GPU|CPU|machine|hardware)\b", needs):
+        yield "What you need does not say what hardware"
+
+
+@rule
+def there_is_one_set_up_cell(notebook: Notebook) -> Iterator[str]:
+    """The first section is Set-up, with one code cell."""
+    sections = list(notebook.sections)
+    if sections[1:2] != ["Set-up"]:
+        yield f"the first section is not Set-up but {sections[1:2]}"
+        return
+    count = len(notebook.sections["Set-up"].code)
+    if count != 1:
+        yield f"Set-up has {count} code cells instead of 1"
+
+
+@rule
+def code_cells_are_short(notebook: Notebook) -> Iterator[str]:
+    """At most 15 lines each, and a median of at most 4 (the aim is 3)."""
+    lengths = [len(cell.source.splitlines()) for cell in notebook.code]
+    for number, length in enumerate(lengths, start=1):
+        if length > LINES_AT_MOST:
+            yield f"code cell {number} has {length} lines; {LINES_AT_MOST} are the limit"
+    if lengths and statistics.median(lengths) > MEDIAN_AT_MOST:
+        yield f"the median code cell has {statistics.median(lengths)} lines; aim at 3"
+
+
+@rule
+def prose_carries_the_code(notebook: Notebook) -> Iterator[str]:
+    """30 to 120 words of prose a code cell, on average."""
+    low, high = WORDS_PER_CODE_CELL
+    average = sum(words(cell.source) for cell in notebook.prose) / max(1, len(notebook.code))
+    if not low <= average <= high:
+        yield f"there are {average:.0f} words of prose a code cell, not {low} to {high}"
+
+
+@rule
+def cells_ran_once_and_in_order(notebook: Notebook) -> Iterator[str]:
+    """Execution counts are 1 to n: nbval compares nothing where they are missing."""
+    counts = [cell.execution_count for cell in notebook.code]
+    if counts != list(range(1, len(counts) + 1)):
+        yield f"the execution counts are {counts}, not 1 to {len(counts)}"
+
+
+@rule
+def errors_stand_only_where_they_are_meant(notebook: Notebook) -> Iterator[str]:
+    """A cell shows an error if, and only if, it is tagged raises-exception."""
+    for number, cell in enumerate(notebook.code, start=1):
+        failed = any(output.output_type == "error" for output in cell.outputs)
+        if failed and "raises-exception" not in tags(cell):
+            yield f"code cell {number} shows an error and is not tagged raises-exception"
+        if not failed and "raises-exception" in tags(cell):
+            yield f"code cell {number} is tagged raises-exception and shows no error"
+
+
+@rule
+def nothing_tells_whose_machine_it_was(notebook: Notebook) -> Iterator[str]:
+    """No path of a machine and no address in memory, in sources and outputs."""
+    for number, cell in enumerate(notebook.node.cells, start=1):
+        texts = [cell.source]
+        if cell.cell_type == "code":
+            texts += [text for output in cell.outputs for text in output_texts(output)]
+        for found in {match.group() for text in texts for match in MACHINE_PATH.finditer(text)}:
+            yield f"cell {number} holds a path of a machine: {found}"
+        if any(ADDRESS.search(text) for text in texts):
+            yield f"cell {number} holds an address in memory (0x...)"
+
+
+@rule
+def exercises_have_solutions(notebook: Notebook) -> Iterator[str]:
+    """Every exercise is a stub that loads its solution, and every solution has an exercise."""
+    folder = notebook.path.parent / "solutions"
+    expected = [f"Exercise {number}" for number in range(1, len(notebook.exercises) + 1)]
+    if [heading.partition(":")[0] for heading in notebook.exercises] != expected:
+        yield f"the exercises are not headed {expected} but {notebook.exercises}"
+    if not notebook.exercises:
+        yield "there is no exercise"
+    wanted = set()
+    for number, heading in enumerate(notebook.exercises, start=1):
+        solution = f"solutions/{notebook.number}_exercise_{number}.py"
+        wanted.add(folder / Path(solution).name)
+        stubs = [cell for cell in notebook.sections[heading].code if "exercise" in tags(cell)]
+        lines = stubs[0].source.splitlines() if len(stubs) == 1 else []
+        if len(stubs) != 1:
+            yield f"{heading} has {len(stubs)} cells tagged exercise instead of 1"
+        elif not lines[0].startswith("#") or lines[1:2] != [f"# %load {solution}"]:
+            yield f"{heading} does not start with a comment and then '# %load {solution}'"
+        yield from problems_of_a_solution(folder / Path(solution).name)
+    for extra in sorted(set(folder.glob(f"{notebook.number}_*")) - wanted):
+        yield f"solutions/{extra.name} belongs to no exercise"
+
+
+def problems_of_a_solution(path: Path) -> Iterator[str]:
+    """A solution is there and ends by checking its own result."""
+    if not path.is_file():
+        yield f"solutions/{path.name} is missing"
+        return
+    body = ast.parse(path.read_text("utf-8")).body
+    if not body or not isinstance(body[-1], ast.Assert):
+        yield f"solutions/{path.name} does not end with an assert about its result"
+
+
+@rule
+def it_ends_with_recap_and_practice(notebook: Notebook) -> Iterator[str]:
+    """The last sections are Recap, which answers each objective, and In practice."""
+    if list(notebook.sections)[-2:] != ["Recap", "In practice"]:
+        yield f"the last sections are not Recap, In practice but {list(notebook.sections)[-2:]}"
+        return
+    answers = items(notebook.sections["Recap"].text)
+    if answers < notebook.objectives:
+        yield f"Recap has {answers} list items for {notebook.objectives} objectives"
+
+
+@rule
+def navigation_bar_is_up_to_date(notebook: Notebook) -> Iterator[str]:
+    """The last cell, and no other, is the bar that `scripts/notebooks.py nav` writes."""
+    bars = [cell for cell in notebook.node.cells if "navigation" in tags(cell)]
+    wanted = navigation_bar(notebook.path, notebook_paths(notebook.path.parent))
+    if bars != notebook.node.cells[-1:] or bars[0].source != wanted:
+        yield "the navigation bar is not up to date: run python scripts/notebooks.py nav"
+
+
+@rule
+def imports_stay_small(notebook: Notebook) -> Iterator[str]:
+    """Only the helpers, the standard library, and what every kernel has."""
+    for number, cell in enumerate(notebook.code, start=1):
+        for node in ast.walk(python_tree(cell.source)):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [node.module or "."]
+            else:
+                continue
+            for module in modules:
+                if module.partition(".")[0] not in IMPORTS | sys.stdlib_module_names:
+                    yield f"code cell {number} imports {module}"
+
+
+@rule
+def links_lead_somewhere(notebook: Notebook) -> Iterator[str]:
+    """Every relative link names a file that is there."""
+    for cell in notebook.node.cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(([^)#\s]+)", without_fences(cell.source)):
+                if "://" not in target and not (notebook.path.parent / target).exists():
+                    yield f"a link leads to {target}, which is not there"
+
+
+@rule
+def stored_form_is_plain(notebook: Notebook) -> Iterator[str]:
+    """Normal metadata, known tags, stable ids, and nothing that shows only in a live kernel."""
+    if notebook.node.metadata != METADATA:
+        yield "its metadata is not the normal one: run python scripts/notebooks.py run"
+    ids = [cell.get("id") for cell in notebook.node.cells]
+    if None in ids or len(set(ids)) != len(ids):
+        yield "a cell has no id, or two cells have one id"
+    for number, cell in enumerate(notebook.node.cells, start=1):
+        if unknown := set(tags(cell)) - TAGS:
+            yield f"cell {number} has unknown tags: {sorted(unknown)}"
+        if any(WIDGET_VIEW in output.get("data", {}) for output in cell.get("outputs", [])):
+            yield f"cell {number} stores a widget, which shows nothing without its kernel"

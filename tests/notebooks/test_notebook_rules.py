@@ -1,0 +1,238 @@
+"""Each rule of the house style finds what it is there to find."""
+
+import copy
+import doctest
+
+import nbformat
+import pytest
+
+import notebook_rules
+from notebook_rules import METADATA, RULES, Notebook, navigation_bar
+
+OPENING = """# Launch a thing
+
+A problem. An end product.
+
+**What you will do**
+
+Launch it.
+
+**What you will learn**
+
+- to launch it,
+- to stop it.
+
+**What you need**
+
+10 minutes, and a CPU."""
+FILLER = "So much is said about the next cell that nobody can be in doubt about it. " * 5
+NAME = "01_launch_a_thing.ipynb"
+
+
+def markdown(source, *tags):
+    return nbformat.v4.new_markdown_cell(source, metadata={"tags": list(tags)} if tags else {})
+
+
+def code(source, number, *outputs, tags=()):
+    cell = nbformat.v4.new_code_cell(source, execution_count=number, outputs=list(outputs))
+    cell.metadata = nbformat.from_dict({"tags": list(tags)} if tags else {})
+    return cell
+
+
+@pytest.fixture
+def good(tmp_path):
+    """A small notebook that keeps every rule, in a collection of its own."""
+    node = nbformat.v4.new_notebook(metadata=copy.deepcopy(METADATA))
+    stream = nbformat.v4.new_output("stream", name="stdout", text="0.98\n")
+    node.cells = [
+        markdown(OPENING),
+        markdown("## Set-up\n\n" + FILLER),
+        code("import requests", 1),
+        markdown("## 1. Launch it\n\n" + FILLER),
+        code("print(0.98)", 2, stream),
+        markdown("## Exercise 1\n\n" + FILLER),
+        code("# Your turn.\n# %load solutions/01_exercise_1.py", 3, tags=["exercise"]),
+        markdown("## Recap\n\n1. Launch it so.\n2. Stop it so.\n\n## In practice\n\nMind."),
+    ]
+    (tmp_path / "solutions").mkdir()
+    (tmp_path / "solutions" / "01_exercise_1.py").write_text("answer = 1\n\nassert answer == 1\n")
+    path = tmp_path / NAME
+    nbformat.write(node, path)
+    nbformat.write(node, tmp_path / "00_start_here.ipynb")
+    node.cells.append(
+        markdown(navigation_bar(path, notebook_rules.notebook_paths(tmp_path)), "navigation")
+    )
+    nbformat.write(node, path)
+    return Notebook.read(path)
+
+
+def found(notebook, rule):
+    return list(RULES[rule](Notebook(notebook.path, notebook.node)))
+
+
+def error():
+    return nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])
+
+
+def test_a_good_notebook_breaks_no_rule(good):
+    assert notebook_rules.check(good.path) == []
+
+
+def test_the_examples_in_the_docstrings_hold():
+    result = doctest.testmod(notebook_rules)
+    assert result.attempted and not result.failed
+
+
+@pytest.mark.parametrize("name", ["1_launch.ipynb", "01_launch.ipynb", "01_Launch_it.ipynb"])
+def test_another_name_is_found(good, name):
+    renamed = Notebook(good.path.with_name(name), good.node)
+    assert any(
+        "NN_verb_phrase" in problem
+        for problem in notebook_rules.RULES["name_is_a_number_and_a_verb_phrase"](renamed)
+    )
+
+
+def test_two_notebooks_with_one_number_are_found(good):
+    good.path.with_name("01_launch_another.ipynb").write_text("{}")
+    assert "has the number 01 too" in found(good, "name_is_a_number_and_a_verb_phrase")[0]
+
+
+def test_a_title_that_comes_late_or_twice_is_found(good):
+    good.node.cells[0].source = "Hello.\n\n" + OPENING
+    assert len(found(good, "title_comes_first_and_is_the_only_one")) == 1
+    good.node.cells[1].source = "# Another title"
+    assert len(found(good, "title_comes_first_and_is_the_only_one")) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("**What you will do**", "**What we do**", "bold labels"),
+        ("- to launch it,\n", "", "1 items instead of 2 to 4"),
+        ("- to launch it,\n", "- a\n- b\n- c\n- d\n", "5 items instead of 2 to 4"),
+        ("10 minutes", "A while", "how many minutes"),
+        ("a CPU", "patience", "what hardware"),
+    ],
+)
+def test_an_opening_that_says_too_little_is_found(good, old, new, problem):
+    good.node.cells[0].source = OPENING.replace(old, new)
+    assert problem in found(good, "opening_says_what_it_does_teaches_and_needs")[0]
+
+
+def test_a_second_set_up_cell_is_found(good):
+    good.node.cells.insert(3, code("import json", 9))
+    assert "2 code cells" in found(good, "there_is_one_set_up_cell")[0]
+
+
+def test_a_long_cell_and_a_high_median_are_found(good):
+    good.node.cells[2].source = "x = 1\n" * 16
+    good.node.cells[4].source = "x = 1\n" * 5
+    good.node.cells[6].source = "x = 1\n" * 5
+    assert len(found(good, "code_cells_are_short")) == 2
+
+
+@pytest.mark.parametrize("text", ["Short.", FILLER * 9])
+def test_too_little_and_too_much_prose_are_found(good, text):
+    for place in (1, 3, 5):
+        good.node.cells[place].source = f"{good.node.cells[place].source.split(chr(10))[0]}\n{text}"
+    assert "words of prose" in found(good, "prose_carries_the_code")[0]
+
+
+@pytest.mark.parametrize("count", [None, 7])
+def test_a_missing_or_wrong_execution_count_is_found(good, count):
+    good.node.cells[4].execution_count = count
+    assert "execution counts" in found(good, "cells_ran_once_and_in_order")[0]
+
+
+def test_an_error_in_the_wrong_place_is_found(good):
+    good.node.cells[2].outputs = [error()]
+    assert "not tagged" in found(good, "errors_stand_only_where_they_are_meant")[0]
+
+
+def test_a_promised_error_that_did_not_come_is_found(good):
+    good.node.cells[2].metadata.tags = ["raises-exception"]
+    assert "shows no error" in found(good, "errors_stand_only_where_they_are_meant")[0]
+    good.node.cells[2].outputs = [error()]
+    assert found(good, "errors_stand_only_where_they_are_meant") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/home/anna/score", "see '/opt/venv/bin/python'", r"C:\Users", "<a at 0x7f12345678>", "/tmp"],
+)
+def test_what_belongs_to_one_machine_is_found(good, text):
+    good.node.cells[4].outputs[0].text = text
+    assert found(good, "nothing_tells_whose_machine_it_was")
+    good.node.cells[4].outputs[0].text = ""
+    good.node.cells[3].source += text
+    assert found(good, "nothing_tells_whose_machine_it_was")
+
+
+@pytest.mark.parametrize("text", ["POST /v1/score", "http://127.0.0.1:8000/score", "~/.cache/opt"])
+def test_routes_and_home_paths_belong_to_no_machine(good, text):
+    good.node.cells[4].outputs[0].text = text
+    assert found(good, "nothing_tells_whose_machine_it_was") == []
+
+
+def test_an_exercise_without_a_checked_solution_is_found(good):
+    solution = good.path.parent / "solutions" / "01_exercise_1.py"
+    solution.write_text("answer = 1\n")
+    assert "does not end with an assert" in found(good, "exercises_have_solutions")[0]
+    solution.unlink()
+    assert "is missing" in found(good, "exercises_have_solutions")[0]
+
+
+def test_a_solution_without_an_exercise_is_found(good):
+    (good.path.parent / "solutions" / "01_exercise_2.py").write_text("assert True\n")
+    assert "belongs to no exercise" in found(good, "exercises_have_solutions")[0]
+
+
+def test_a_stub_that_loads_nothing_or_something_else_is_found(good):
+    good.node.cells[6].source = "# Your turn.\n# %load solutions/02_exercise_1.py"
+    assert "%load solutions/01_exercise_1.py" in found(good, "exercises_have_solutions")[0]
+    good.node.cells[6].metadata = nbformat.from_dict({})
+    assert "0 cells tagged exercise" in found(good, "exercises_have_solutions")[0]
+
+
+def test_a_recap_that_leaves_an_objective_out_is_found(good):
+    good.node.cells[-2].source = "## Recap\n\n1. Launch it so.\n\n## In practice\n\nMind."
+    assert "1 list items for 2 objectives" in found(good, "it_ends_with_recap_and_practice")[0]
+    good.node.cells[-2].source = "## In practice\n\nMind.\n\n## Recap\n\n1. So.\n2. So."
+    assert "last sections" in found(good, "it_ends_with_recap_and_practice")[0]
+
+
+def test_an_old_navigation_bar_is_found(good):
+    assert found(good, "navigation_bar_is_up_to_date") == []
+    nbformat.write(good.node, good.path.with_name("02_score_a_thing.ipynb"))
+    assert found(good, "navigation_bar_is_up_to_date")
+
+
+@pytest.mark.parametrize(
+    "source", ["import torch", "from vllm import LLM", "if 1:\n    import vllm"]
+)
+def test_an_import_that_a_kernel_may_lack_is_found(good, source):
+    good.node.cells[2].source = source
+    assert "imports" in found(good, "imports_stay_small")[0]
+
+
+def test_magics_do_not_hide_the_imports_after_them(good):
+    good.node.cells[2].source = "%matplotlib inline\nimport torch"
+    assert found(good, "imports_stay_small") == ["code cell 1 imports torch"]
+
+
+def test_a_link_to_nowhere_is_found(good):
+    good.node.cells[1].source += " [next](02_nowhere_at_all.ipynb#there)"
+    assert "02_nowhere_at_all.ipynb" in found(good, "links_lead_somewhere")[0]
+
+
+def test_what_a_front_end_added_is_found(good):
+    good.node.metadata.language_info.version = "3.11.7"
+    assert "metadata" in found(good, "stored_form_is_plain")[0]
+
+
+def test_an_unknown_tag_a_widget_and_a_doubled_id_are_found(good):
+    view = {notebook_rules.WIDGET_VIEW: {"model_id": "1"}}
+    good.node.cells[2].metadata.tags = ["nbval-ignore-outputs"]
+    good.node.cells[4].outputs = [nbformat.v4.new_output("display_data", view)]
+    good.node.cells[5].id = good.node.cells[3].id
+    assert len(found(good, "stored_form_is_plain")) == 3
