@@ -199,6 +199,8 @@ def last_run(node: NotebookNode) -> str:
 def make_widgets_plain(node: NotebookNode, states: dict[str, dict[str, Any]]) -> None:
     """Replace each widget by the text it ended with; drop it if it was hidden in the end.
 
+    A view that brings HTML of its own keeps that instead.
+
     A stored widget is an empty frame to everyone who has no kernel. Errors: `NotStored` if such a
     cell is not tagged nbval-ignore-output, since what is stored will never equal a live widget.
     """
@@ -214,7 +216,10 @@ def make_widgets_plain(node: NotebookNode, states: dict[str, dict[str, Any]]) ->
                     f"code cell {number} shows a widget: tag it nbval-ignore-output, and show "
                     "what is to be compared in a cell of its own"
                 )
-            if not is_hidden(view["model_id"], states):
+            if "text/html" in output.data:
+                del output.data[WIDGET_VIEW]
+                kept.append(output)
+            elif not is_hidden(view["model_id"], states):
                 text = " ".join(widget_text(view["model_id"], states)).strip()
                 text = text or "An interactive view: run this cell to see it."
                 kept.append(nbformat.v4.new_output("display_data", {"text/plain": text}))

@@ -29,7 +29,7 @@ ARCHITECTURES = ("x86_64", "aarch64")
 # The oldest C library that the wheels of vLLM and torch are built for (manylinux_2_28).
 GLIBC = (2, 28)
 # Free disk space in GB: what .venv takes, the downloads, and a margin. Measured for the CPU
-# profile (3.1 GB and 1.0 GB); estimated for the GPU profile, whose CUDA libraries are larger.
+# profile (3.1 GB and 0.7 GB); estimated for the GPU profile, whose CUDA libraries are larger.
 DISK_GB = {"cpu": 6, "gpu": 16}
 # The three processes of a server take about 2 GB, a kernel with pandas and the tests the rest.
 MEMORY_GB = 4
@@ -37,7 +37,7 @@ MEMORY_GB = 4
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 NOT_FOUND = "No matching distribution found for "
 REMOTE_HINT = (
-    "The notebooks also work with a server that runs elsewhere. There:\n"
+    "The notebooks also work with a server that runs elsewhere. There, in a network you trust:\n"
     "  vllm serve BAAI/bge-reranker-v2-m3 --host 0.0.0.0 --port 8000\n"
     "Here, with Python 3.11 or newer, in this folder:\n"
     "  pip install jupyterlab -e .\n"

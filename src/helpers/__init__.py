@@ -4,17 +4,17 @@ What the notebooks import stands in `__all__`. Modules depend on each other in o
 
     errors <- inputs, results <- wire <- transport, client <- bulk
     hardware <- choices <- command; processes <- records; client <- launch <- server
-    results <- plots
+    results <- plots, playground <- widgets
 
 Only `wire` knows the API's field names, only `command` knows vLLM's flags, and only `choices`
 knows which model and which settings suit a machine. Nothing here imports vLLM or PyTorch: the
 engine may live in another environment than the notebook.
 """
 
-from . import corpus
-from .bulk import score_frame, score_pairs
-from .client import ScoreClient
-from .errors import (
+from helpers import corpus
+from helpers.bulk import score_frame, score_pairs
+from helpers.client import ScoreClient
+from helpers.errors import (
     ApiError,
     AuthenticationError,
     BadRequestError,
@@ -35,16 +35,18 @@ from .errors import (
     UnknownFlagError,
     UnreachableError,
 )
-from .machine_check import check_machine
-from .plots import bar_chart
-from .results import ScoreResult
-from .server import ScoreServer, stop_all
+from helpers.machine_check import check_machine
+from helpers.plots import HeatTable, bar_chart, heat_map
+from helpers.results import RerankResult, ScoreResult
+from helpers.server import ScoreServer, stop_all
+from helpers.widgets import Playground, QueryComparison, ScoreTable
 
 __all__ = [
     "ApiError",
     "AuthenticationError",
     "BadRequestError",
     "EngineMissingError",
+    "HeatTable",
     "InputError",
     "LaunchError",
     "LaunchTimeoutError",
@@ -52,12 +54,16 @@ __all__ = [
     "NotAScoringModelError",
     "NotFoundError",
     "OutOfMemoryError",
+    "Playground",
+    "QueryComparison",
     "RequestTimeoutError",
+    "RerankResult",
     "ResponseError",
     "ScoreClient",
     "ScoreError",
     "ScoreResult",
     "ScoreServer",
+    "ScoreTable",
     "ServerBusyError",
     "ServerDiedError",
     "ServerFaultError",
@@ -66,6 +72,7 @@ __all__ = [
     "bar_chart",
     "check_machine",
     "corpus",
+    "heat_map",
     "score_frame",
     "score_pairs",
     "stop_all",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from helpers.hardware import GIB, Gpu, Machine
+from helpers.offline_model import OFFLINE_MODEL_NAME
 
 HUB_MODEL = "BAAI/bge-reranker-v2-m3"
 HUB_MODEL_WEIGHTS = 1_136_000_000  # bytes: 568 million parameters of two bytes each
@@ -89,10 +90,11 @@ def choose_model(
 ) -> Choice:
     """Choose the model; `hub` is what `hardware.hub_state` says of HUB_MODEL.
 
-    The value None stands for the offline reranker, whose folder is made on first use.
+    The value None stands for the offline reranker, whose folder is made on first use; whoever
+    wants it on a GPU asks for "offline-reranker".
     """
     if asked is not None:
-        return Choice(asked, f"{source} asked for it.")
+        return Choice(None if asked == OFFLINE_MODEL_NAME else asked, f"{source} asked for it.")
     if device == "cpu":
         return Choice(None, "The offline reranker is small, so it is quick on a CPU.")
     if hub not in {"cached", "reachable"}:

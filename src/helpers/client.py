@@ -1,9 +1,10 @@
-"""Ask a vLLM server for scores."""
+"""Ask a vLLM server for scores and rankings."""
 
 from __future__ import annotations
 
 import copy
 import json
+import operator
 import os
 import threading
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from helpers.errors import (
     api_error_type,
 )
 from helpers.inputs import as_texts, check_shapes
-from helpers.results import ScoreResult
+from helpers.results import RerankResult, ScoreResult
 from helpers.transport import KEY_VARIABLE, Answer, Transport
 
 # A health check answers at once or not at all: vLLM gives it without scoring anything.
@@ -116,6 +117,52 @@ class ScoreClient:
         payload = wire.score_payload(self.model, *sent, options)
         answer = self._ask("POST", wire.SCORE_PATH, payload)
         return wire.score_result(answer, queries * (len(documents) // len(queries)), documents)
+
+    def rerank(
+        self,
+        query: str,
+        documents: str | list[str],
+        *,
+        top_n: int | None = None,
+        use_activation: bool | None = None,
+        truncate_prompt_tokens: int | None = None,
+        truncation_side: str | None = None,
+        max_tokens_per_query: int | None = None,
+        max_tokens_per_doc: int | None = None,
+        instruction: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        request_id: str | None = None,
+        user: str | None = None,
+    ) -> RerankResult:
+        """Return the documents best first, each with its position in the list that was sent.
+
+        query: one text. documents: a text or a list of texts; they may repeat.
+        top_n: return only so many of the best; None and 0 return all. Every document is scored
+            all the same.
+        The other options are those of `score`.
+
+        Raises `InputError` before anything is sent, and other kinds of `ScoreError` for what
+        happens afterwards.
+        """
+        texts = as_texts(documents, "document")
+        options = {
+            "top_n": _top_n(top_n),
+            "use_activation": use_activation,
+            "truncate_prompt_tokens": truncate_prompt_tokens,
+            "truncation_side": truncation_side,
+            "max_tokens_per_query": max_tokens_per_query,
+            "max_tokens_per_doc": max_tokens_per_doc,
+            "instruction": instruction,
+            "chat_template_kwargs": chat_template_kwargs,
+            "priority": priority,
+            "request_id": request_id,
+            "user": user,
+        }
+        text = _one_query(query)
+        payload = wire.rerank_payload(self.model, text, _as_given(documents, texts), options)
+        answer = self._ask("POST", wire.RERANK_PATH, payload)
+        return wire.rerank_result(answer, text, texts, options["top_n"])
 
     def payload(
         self, query: str | list[str], document: str | list[str], **options: Any
@@ -215,7 +262,7 @@ class ScoreClient:
         return kind(message, status=answer.status, body=body, url=self.url + path)
 
     def _not_found(self, path: str, body: dict[str, Any] | str) -> str:
-        if path != wire.SCORE_PATH:
+        if path not in (wire.SCORE_PATH, wire.RERANK_PATH):
             return f"The server at {self.url} has no route {path}. Is this a vLLM server?"
         try:
             names = wire.shorten_list([repr(name) for name in self.models()])
@@ -237,6 +284,32 @@ def _texts(query: object, document: object) -> tuple[list[str], list[str]]:
     queries, documents = as_texts(query, "query"), as_texts(document, "document")
     check_shapes(len(queries), len(documents))
     return queries, documents
+
+
+def _one_query(query: object) -> str:
+    queries = as_texts(query, "query")
+    if not isinstance(query, str):
+        raise InputError(
+            f"rerank takes one query as a text (str), and got a {type(query).__name__} of "
+            f"{len(queries)}: call it once for each."
+        )
+    return queries[0]
+
+
+def _top_n(value: object) -> int | None:
+    """Return the number as a plain int, which JSON needs; numpy's integers are none."""
+    if value is None:
+        return None
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise InputError(
+            f"top_n must be a whole number from 0 up, or None, and is {value!r}. None and 0 "
+            "return all documents."
+        )
+    return number
 
 
 def _as_given(given: object, texts: list[str]) -> str | list[str]:

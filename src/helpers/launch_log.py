@@ -114,7 +114,7 @@ def clean(text: str) -> list[str]:
     """Return the lines of a log without colours, time stamps, stack frames and progress bars."""
     lines: list[str] = []
     indented = False
-    for raw in _ANSI.sub("", text).replace("\r", "\n").splitlines():
+    for raw in _ANSI.sub("", text).replace("\r\n", "\n").splitlines():
         line = _PROCESS.sub("", raw)
         is_error = line.startswith(("ERROR", "CRITICAL"))
         line = _STAMP.sub("", line).rstrip()

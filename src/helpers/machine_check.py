@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import choices, records
-from .client import ScoreClient
-from .command import Engine, find_engine
-from .errors import EngineMissingError, ScoreError
-from .hardware import GIB, Machine, hub_state, look_at_machine
-from .model_folder import is_local
-from .offline_model import OFFLINE_MODEL_NAME
-from .server import MODEL_VARIABLE, PYTHON_VARIABLE, URL_VARIABLE
+from helpers import choices, records
+from helpers.client import ScoreClient
+from helpers.command import Engine, find_engine
+from helpers.errors import EngineMissingError, ScoreError
+from helpers.hardware import GIB, Machine, hub_state, look_at_machine
+from helpers.model_folder import is_local
+from helpers.offline_model import OFFLINE_MODEL_NAME
+from helpers.server import MODEL_VARIABLE, PYTHON_VARIABLE, URL_VARIABLE
 
 OLDEST_PYTHON = (3, 11)
 # The versions of vLLM that `command` is written for.

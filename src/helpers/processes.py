@@ -84,7 +84,9 @@ def listens_on(processes: Iterable[psutil.Process], port: int) -> bool:
     """Tell whether one of the processes is the one that listens on a TCP port."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            for connection in process.net_connections("tcp"):
+            # psutil before 6.0, which hosted notebooks still have, calls it `connections`.
+            ask = getattr(process, "net_connections", None) or process.connections
+            for connection in ask("tcp"):
                 if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
                     return True
     return False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -16,8 +18,81 @@ ROWS_SHOWN = 20
 WIDTH_SHOWN = 80
 
 
+@dataclass(frozen=True)
+class _Column:
+    """Hold one column of a table for eyes: numbers stand on the right, texts on the left."""
+
+    name: str
+    cells: Sequence[str]
+    is_text: bool = True
+
+    @classmethod
+    def of_numbers(cls, name: str, numbers: Iterable[float], form: str = "") -> _Column:
+        cells = [format(number, form) for number in islice(numbers, ROWS_SHOWN)]
+        return cls(name, cells, is_text=False)
+
+    @classmethod
+    def of_texts(cls, name: str, texts: Iterable[str]) -> _Column:
+        return cls(name, [shorten(text) for text in islice(texts, ROWS_SHOWN)])
+
+    def aligned(self) -> list[str]:
+        """Return name and cells, padded to one width."""
+        lines = [self.name, *self.cells]
+        width = max(map(len, lines))
+        return [line.ljust(width) if self.is_text else line.rjust(width) for line in lines]
+
+    @property
+    def attributes(self) -> tuple[str, str]:
+        """Return the HTML attributes of its head and of its cells."""
+        left = ' style="text-align:left"' if self.is_text else ""
+        return left, f' dir="auto"{left}' if self.is_text else ""
+
+
+class _Table(ABC):
+    """Show a result as a table: its first rows, a caption above, and how many more there are."""
+
+    scores: tuple[float, ...]
+
+    @abstractmethod
+    def _caption(self) -> str: ...
+
+    @abstractmethod
+    def _columns(self) -> list[_Column]: ...
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.scores)
+
+    def __repr__(self) -> str:
+        """Show a table for a terminal."""
+        rows = zip(*(column.aligned() for column in self._columns()), strict=True)
+        table = ["  ".join(row).rstrip() for row in rows]
+        return "\n".join([self._caption(), *table, *self._rest()])
+
+    def _repr_html_(self) -> str:
+        """Show a table in a notebook."""
+        columns = self._columns()
+        head = "".join(
+            f'<th scope="col"{column.attributes[0]}>{column.name}</th>' for column in columns
+        )
+        cells = (
+            [f"<td{column.attributes[1]}>{escape(cell)}</td>" for cell in column.cells]
+            for column in columns
+        )
+        rows = "".join(f"<tr>{''.join(row)}</tr>" for row in zip(*cells, strict=True))
+        rest = "".join(f"<p>{line}</p>" for line in self._rest())
+        return (
+            f"<table><caption>{escape(self._caption())}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}"
+        )
+
+    def _rest(self) -> list[str]:
+        hidden = len(self) - ROWS_SHOWN
+        return [f"… and {hidden:,} more; .to_frame() has all of them"] if hidden > 0 else []
+
+
 @dataclass(frozen=True, repr=False)
-class ScoreResult:
+class ScoreResult(_Table):
     """Hold the scores of N pairs, in the order in which they were sent.
 
     queries, documents: the N pairs; one query sent with many documents stands here N times.
@@ -65,10 +140,6 @@ class ScoreResult:
             )
         return self.scores[0]
 
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        return len(self.scores)
-
     def __iter__(self) -> Iterator[float]:
         """Go through the scores in the order in which the pairs were sent."""
         return iter(self.scores)
@@ -91,45 +162,86 @@ class ScoreResult:
             scores=tuple(self.scores[row] for row in order),
         )
 
-    def __repr__(self) -> str:
-        """Show a table for a terminal."""
-        rows = [(f"{score:.4f}", query, document) for score, query, document in self._rows()]
-        wide = max([len("score"), *(len(score) for score, _, _ in rows)])
-        middle = max([len("query"), *(len(query) for _, query, _ in rows)])
-        table = [
-            f"{score:>{wide}}  {query:<{middle}}  {document}"
-            for score, query, document in [("score", "query", "document"), *rows]
+    def _caption(self) -> str:
+        return f"{_counted(len(self), 'pair')} scored by {self.model} ({_tokens(self)})"
+
+    def _columns(self) -> list[_Column]:
+        return [
+            _Column.of_numbers("score", self.scores, ".4f"),
+            _Column.of_texts("query", self.queries),
+            _Column.of_texts("document", self.documents),
         ]
-        return "\n".join([self._caption(), *table, *self._rest()])
 
-    def _repr_html_(self) -> str:
-        """Show a table in a notebook."""
-        rows = "".join(
-            f"<tr><td>{score:.4f}</td>"
-            f'<td dir="auto" style="text-align:left">{escape(query)}</td>'
-            f'<td dir="auto" style="text-align:left">{escape(document)}</td></tr>'
-            for score, query, document in self._rows()
-        )
-        rest = "".join(f"<p>{line}</p>" for line in self._rest())
-        return (
-            f"<table><caption>{escape(self._caption())}</caption>"
-            '<thead><tr><th scope="col">score</th><th scope="col" style="text-align:left">query'
-            '</th><th scope="col" style="text-align:left">document</th></tr></thead>'
-            f"<tbody>{rows}</tbody></table>{rest}"
-        )
 
-    def _rows(self) -> Iterator[tuple[float, str, str]]:
-        columns = (self.scores[:ROWS_SHOWN], self.queries, self.documents)
-        for score, query, document in zip(*columns, strict=False):
-            yield score, shorten(query), shorten(document)
+@dataclass(frozen=True, repr=False)
+class RerankResult(_Table):
+    """Hold the documents of one query, best first.
+
+    query: what they were ranked for.
+    documents: the N best texts, in the order of their scores.
+    indices: for each, its position in the list that was sent, counted from 0. Texts may repeat;
+        positions do not.
+    scores: for each, a finite number, falling; what it means depends on the model, as for
+        `ScoreResult`.
+    model: the name under which the server serves the model.
+    prompt_tokens: the tokens of all pairs that were scored, also of those left out by `top_n`.
+    request_id: the name of this request in the server's log.
+    raw: the JSON of the answer as it came.
+
+    >>> RerankResult("capital of France?", ("Paris.", "Lyon."), (1, 0), (0.9, 0.1), "m", 14)
+    2 documents ranked by m (14 tokens) for: capital of France?
+    rank  index   score  document
+       1      1  0.9000  Paris.
+       2      0  0.1000  Lyon.
+    """
+
+    query: str
+    documents: tuple[str, ...]
+    indices: tuple[int, ...]
+    scores: tuple[float, ...]
+    model: str
+    prompt_tokens: int
+    request_id: str = ""
+    raw: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse columns of different lengths."""
+        lengths = (len(self.documents), len(self.indices), len(self.scores))
+        if len(set(lengths)) != 1:
+            raise InputError(
+                "documents, indices and scores must have one length, and have "
+                f"{lengths[0]}, {lengths[1]} and {lengths[2]}."
+            )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a DataFrame of N rows with the columns rank (from 1), index, score, document."""
+        columns = {
+            "rank": range(1, len(self) + 1),
+            "index": self.indices,
+            "score": self.scores,
+            "document": self.documents,
+        }
+        return pd.DataFrame(columns)
 
     def _caption(self) -> str:
-        pairs = "1 pair" if len(self) == 1 else f"{len(self):,} pairs"
-        return f"{pairs} scored by {self.model} ({self.prompt_tokens:,} tokens)"
+        ranked = f"{_counted(len(self), 'document')} ranked by {self.model} ({_tokens(self)})"
+        return f"{ranked} for: {shorten(self.query)}"
 
-    def _rest(self) -> list[str]:
-        hidden = len(self) - ROWS_SHOWN
-        return [f"… and {hidden:,} more; .to_frame() has all of them"] if hidden > 0 else []
+    def _columns(self) -> list[_Column]:
+        return [
+            _Column.of_numbers("rank", range(1, len(self) + 1)),
+            _Column.of_numbers("index", self.indices),
+            _Column.of_numbers("score", self.scores, ".4f"),
+            _Column.of_texts("document", self.documents),
+        ]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _tokens(result: ScoreResult | RerankResult) -> str:
+    return f"{result.prompt_tokens:,} tokens"
 
 
 def shorten(text: str, width: int = WIDTH_SHOWN) -> str:

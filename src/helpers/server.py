@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import html
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -70,12 +71,13 @@ class Plan:
 class ScoreServer:
     """A score server: found if it already runs, launched if not.
 
-    model: a name on the hub or a folder. None chooses: BAAI/bge-reranker-v2-m3 on a GPU that can
-        get it, else the offline reranker. The environment variable SCORE_MODEL comes between.
+    model: a name on the hub, a folder, or "offline-reranker". None chooses:
+        BAAI/bge-reranker-v2-m3 on a GPU that can get it, else the offline reranker. The
+        environment variable SCORE_MODEL comes between.
     port: the port to try first; the next free one is taken instead if it is in use.
     python: the interpreter that has vLLM (default: SCORE_SERVER_PYTHON, then the kernel's own).
-    dtype, threads, gpu_memory_utilization, enforce_eager: override what suits the machine; see
-        `choices`.
+    dtype, threads (CPU only), gpu_memory_utilization (GPU only), enforce_eager: override what
+        suits the machine; see `choices`.
     max_model_len: the most tokens of a pair (default: what the model was made for).
     api_key: the key that clients must send. vLLM asks for it under /v1 only.
     start_timeout, stall_timeout: seconds for the whole launch, and without any sign of life.
@@ -314,7 +316,7 @@ class ScoreServer:
         # rest, changes from one minute to the next.
         key = records.key_of(
             {
-                "python": self._python,
+                "python": _environment_of(self._python),
                 "model": path,
                 "served_name": served,
                 "api_key": hashlib.sha256((self._api_key or "").encode()).hexdigest(),
@@ -469,6 +471,16 @@ def stop_all() -> list[int]:
     """
     ended = [pid for record in records.load_all() for pid in record.end()]
     return ended + records.sweep()
+
+
+def _environment_of(python: str) -> list[str]:
+    """Return the same for `python` and `python3` of one environment, and for no two environments.
+
+    Both name one file in the end, and so do those of every environment made from it: hence the
+    folder as well.
+    """
+    path = Path(shutil.which(python) or python).absolute()
+    return [str(path.parent), str(path.resolve())]
 
 
 def _weights(model: str) -> int | None:

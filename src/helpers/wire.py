@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from helpers.errors import ResponseError
-from helpers.results import ScoreResult
+from helpers.results import RerankResult, ScoreResult
 
 SCORE_PATH = "/score"
+RERANK_PATH = "/rerank"
 MODELS_PATH = "/v1/models"
 HEALTH_PATH = "/health"
 VERSION_PATH = "/version"
@@ -46,19 +47,94 @@ def score_result(answer: object, queries: list[str], documents: list[str]) -> Sc
     """
     if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
         raise ResponseError(f"Expected an answer with a list `data`, got {_sketch(answer)}.")
-    usage = answer.get("usage")
-    tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    if type(tokens) is not int:
-        raise ResponseError("The answer does not say how many tokens it used (`usage`).")
     return ScoreResult(
         queries=tuple(queries),
         documents=tuple(documents),
         scores=_scores_in_order(answer["data"], len(queries)),
         model=str(answer.get("model", "")),
-        prompt_tokens=tokens,
+        prompt_tokens=_prompt_tokens(answer),
         request_id=str(answer.get("id", "")),
         raw=answer,
     )
+
+
+def rerank_payload(
+    model: str, query: str, documents: str | list[str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the JSON body of a rerank request; an option that is None is not sent.
+
+    >>> rerank_payload("m", "capital of France?", ["Lyon.", "Paris."], {"top_n": 1, "user": None})
+    {'model': 'm', 'query': 'capital of France?', 'documents': ['Lyon.', 'Paris.'], 'top_n': 1}
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    return {"model": model, "query": query, "documents": documents, **given}
+
+
+def rerank_result(
+    answer: object, query: str, documents: list[str], top_n: int | None = None
+) -> RerankResult:
+    """Check a rerank answer and return it best first; equal scores keep the server's order.
+
+    documents: what was sent, in the order in which it was sent.
+    top_n: what was asked for; 0 and None mean all.
+
+    Raises `ResponseError` unless there are as many results as asked for, each with the position
+    of another document and a finite score. A text that came along must be that document's.
+    """
+    if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
+        raise ResponseError(f"Expected an answer with a list `results`, got {_sketch(answer)}.")
+    ranking = _ranking(answer["results"], documents)
+    expected = min(top_n or len(documents), len(documents))
+    if len(ranking) != expected:
+        raise ResponseError(
+            f"{len(documents)} documents were sent, {expected} results were expected, and "
+            f"{len(ranking)} came back."
+        )
+    return RerankResult(
+        query=query,
+        documents=tuple(documents[index] for index in ranking),
+        indices=tuple(ranking),
+        scores=tuple(ranking.values()),
+        model=str(answer.get("model", "")),
+        prompt_tokens=_prompt_tokens(answer),
+        request_id=str(answer.get("id", "")),
+        raw=answer,
+    )
+
+
+def _ranking(results: list[object], documents: list[str]) -> dict[int, float]:
+    """Return the score of each position, best first."""
+    scores: dict[int, float] = {}
+    for entry in results:
+        index = entry.get("index") if isinstance(entry, dict) else None
+        if type(index) is not int:
+            raise ResponseError(f"Expected a result with an index, got {_sketch(entry)}.")
+        if not 0 <= index < len(documents) or index in scores:
+            raise ResponseError(
+                f"Expected each index once, from 0 to {len(documents) - 1}, got {index}"
+                f"{' twice' if index in scores else ''}."
+            )
+        # Some servers send the position alone; then there is no text to compare.
+        document = entry.get("document")
+        text = document.get("text") if isinstance(document, dict) else document
+        if text not in (None, documents[index]):
+            raise ResponseError(f"Document {index} came back as another text: {_sketch(text)}.")
+        scores[index] = _score(entry.get("relevance_score"), f"document {index}")
+    return dict(sorted(scores.items(), key=lambda item: -item[1]))
+
+
+def _prompt_tokens(answer: Mapping[str, Any]) -> int:
+    usage = answer.get("usage")
+    tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    if type(tokens) is not int:
+        raise ResponseError("The answer does not say how many tokens it used (`usage`).")
+    return tokens
+
+
+def _score(score: object, owner: str) -> float:
+    if type(score) not in (int, float) or not _is_finite(score):
+        raise ResponseError(f"The score of {owner} is {score}: not a number.")
+    return float(score)
 
 
 def _scores_in_order(data: list[object], count: int) -> tuple[float, ...]:
@@ -68,10 +144,7 @@ def _scores_in_order(data: list[object], count: int) -> tuple[float, ...]:
     for entry in data:
         if not isinstance(entry, dict) or type(entry.get("index")) is not int:
             raise ResponseError(f"Expected a score with an index, got {_sketch(entry)}.")
-        score = entry.get("score")
-        if type(score) not in (int, float) or not _is_finite(score):
-            raise ResponseError(f"The score of pair {entry['index']} is {score}: not a number.")
-        scores[entry["index"]] = float(score)
+        scores[entry["index"]] = _score(entry.get("score"), f"pair {entry['index']}")
     if scores.keys() != set(range(count)):
         raise ResponseError(
             f"Expected one score for each index from 0 to {count - 1}, "

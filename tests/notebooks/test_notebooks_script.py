@@ -116,6 +116,19 @@ def test_a_widget_without_words_says_how_to_see_it(stored):
     assert "run this cell" in output.data["text/plain"]
 
 
+def test_a_view_with_html_of_its_own_is_stored_as_that_html(stored):
+    source = """
+from helpers import ScoreTable
+import pandas
+ScoreTable(pandas.DataFrame({"score": [0.5]}))
+"""
+    path = stored((source, "nbval-ignore-output"))
+    notebooks.run(path)
+    (output,) = outputs(path)[0]
+    assert WIDGET_VIEW not in output.data
+    assert "0.5000" in output.data["text/html"]
+
+
 def test_paths_of_this_machine_become_paths_for_everyone(stored, tmp_path, monkeypatch):
     monkeypatch.setenv("SCORE_STATE_DIR", str(tmp_path / "state"))
     path = stored(

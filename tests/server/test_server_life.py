@@ -1,0 +1,156 @@
+"""The life of a good server: launched, found again, asked, pointed at, left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+from launching import INTERRUPTIBLE
+
+from helpers.errors import AuthenticationError, NotFoundError, UnreachableError
+from helpers.server import ScoreServer
+
+FIND = """
+from helpers.server import ScoreServer
+server = ScoreServer().start()
+print(server.adopted, server.pid)
+"""
+
+
+def in_new_process(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_score_came_back_before_start_returned(server):
+    assert server.running
+    with server.client() as client:
+        assert 0 <= client.score("What is red?", "A rose is red.").score <= 1
+
+
+def test_the_server_is_reached_from_this_machine_only(server):
+    addresses = [
+        connection.laddr.ip
+        for member in server._record.members()
+        for connection in member.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == server._record.port
+    ]
+    assert addresses == ["127.0.0.1"]
+
+
+def test_the_server_has_a_session_of_its_own(server):
+    assert os.getsid(server.pid) == server.pid != os.getsid(0)
+
+
+def test_a_second_object_finds_the_same_server(server, capsys):
+    with ScoreServer() as other:
+        assert other.adopted
+        assert (other.pid, other.url, other.model) == (server.pid, server.url, server.model)
+    assert server.running, "leaving a with block must not stop a server that was there before"
+    assert server.command in capsys.readouterr().out
+
+
+def test_a_new_process_finds_the_same_server(server):
+    assert in_new_process(FIND).splitlines()[-1] == f"True {server.pid}"
+
+
+def test_the_end_of_a_process_that_found_the_server_does_not_end_it(server):
+    finder = subprocess.Popen(
+        [sys.executable, "-u", "-c", f"{INTERRUPTIBLE}{FIND}\nimport time; time.sleep(600)"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert finder.stdout is not None
+    while f"True {server.pid}" not in (line := finder.stdout.readline()):
+        assert line, "the process ended too early"
+    # An interrupted kernel: the signal goes to its whole process group.
+    os.killpg(finder.pid, signal.SIGINT)
+    assert finder.wait(60) != 0
+    finder.stdout.close()
+    assert server.running
+
+
+def test_another_configuration_is_another_server(server):
+    other = ScoreServer(server._plan.model, vllm_flags={"max-num-seqs": 8})
+    assert other._plan.key != server._plan.key
+    assert not other.running
+
+
+def test_the_printed_command_is_what_runs(server):
+    words = psutil.Process(server.pid).cmdline()
+    assert " ".join(words[words.index("serve") :]) in server.command
+    assert "vllm serve" in server.command
+
+
+def test_the_log_says_that_the_server_is_up(server):
+    assert "Application startup complete." in server.log_tail()
+    assert server.log_path.read_text().count("POST /score") == 0, "no line for each request"
+
+
+def test_the_status_shows_as_a_table(server):
+    assert "running" in server._repr_html_()
+    assert server.url in repr(server)
+
+
+def test_an_address_in_the_environment_is_used_and_left_alone(server, monkeypatch, capsys):
+    monkeypatch.setenv("SCORE_SERVER_URL", server.url)
+    with ScoreServer() as remote:
+        assert remote.remote and remote.running
+        assert (remote.url, remote.model, remote.pid) == (server.url, server.model, None)
+    remote.stop()
+    assert server.running
+    assert "somebody else" in capsys.readouterr().out
+
+
+def test_an_address_where_nothing_answers_is_an_error(monkeypatch):
+    monkeypatch.setenv("SCORE_SERVER_URL", "http://127.0.0.1:9")
+    with pytest.raises(UnreachableError, match="No score server answers"):
+        ScoreServer().start()
+
+
+def test_a_remote_server_without_the_model_is_an_error(server, monkeypatch):
+    monkeypatch.setenv("SCORE_SERVER_URL", server.url)
+    with pytest.raises(NotFoundError, match="knows no model"):
+        ScoreServer("some/other-model").start()
+
+
+def test_the_record_can_be_read_by_its_owner_only(server):
+    folder = os.path.join(os.environ["SCORE_STATE_DIR"], "servers")
+    (name,) = [name for name in os.listdir(folder) if name == f"{server._plan.key}.json"]
+    path = os.path.join(folder, name)
+    assert os.stat(path).st_mode & 0o077 == 0
+    with open(path) as file:
+        assert json.load(file)["ready"] is True
+
+
+def test_a_key_is_asked_for_and_never_shown(state, scoring_model, capsys):
+    with ScoreServer(scoring_model, api_key="s3cret-value") as server:
+        with server.client() as client:
+            assert client.models() == [server.model]
+            assert len(client.score("a", "b")) == 1
+        from helpers.client import ScoreClient
+
+        with (
+            ScoreClient(server.url, api_key="wrong") as stranger,
+            pytest.raises(AuthenticationError),
+        ):
+            stranger.models()
+        shown = f"{server.command} {server!r} {server._repr_html_()} {server._plan}"
+        shown += capsys.readouterr().out + server._record.command
+        assert "s3cret-value" not in shown
+        for path in state.rglob("*.json"):
+            assert "s3cret-value" not in path.read_text()
+        assert "s3cret-value" not in server.log_path.read_text()

@@ -1,0 +1,199 @@
+"""Records on disk, and which processes they let us touch."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from helpers import processes, records
+from helpers.records import Record
+
+SLEEP = "import time; print('up', flush=True); time.sleep(600)"
+# A first process that starts another one, which ignores SIGTERM.
+PAIR = """
+import signal, subprocess, sys, time
+child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+child += "print('up', flush=True); time.sleep(600)"
+subprocess.Popen([sys.executable, "-c", child])
+time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCORE_STATE_DIR", str(tmp_path))
+    yield tmp_path
+    records.sweep()
+
+
+def launch(code=SLEEP, key="k"):
+    """Start a process as a server is started, and record it once its log has a line."""
+    log_path = records.new_log_path(key)
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=log, stderr=log, start_new_session=True
+        )
+    while not log_path.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    record = Record(
+        key=key,
+        pid=process.pid,
+        started=processes.start_time(process.pid),
+        user=os.getuid(),
+        arguments=["-c", code],
+        port=8000,
+        model="m",
+        command="vllm serve m",
+        log_path=str(log_path),
+    )
+    records.save(record)
+    return record, process
+
+
+def test_a_record_comes_back_as_it_was_saved():
+    record, _ = launch()
+    assert records.load("k") == record
+    assert records.load_all() == [record]
+    assert record.is_alive()
+    assert record.url == "http://127.0.0.1:8000"
+
+
+def test_a_missing_broken_or_foreign_record_counts_as_none(state):
+    assert records.load("k") is None
+    record, _ = launch()
+    path = state / "servers" / "k.json"
+    whole = path.read_text()
+    for text in (
+        "",
+        whole[:-20],
+        "[]",
+        '{"key": "k"}',
+        whole.replace('"version": 1', '"version": 9'),
+    ):
+        path.write_text(text)
+        assert records.load("k") is None
+    path.rename(state / "servers" / "other.json")
+    assert records.load_all() == []
+    assert record.end() == [record.pid]
+
+
+def test_saving_leaves_no_draft_behind(state):
+    record, _ = launch()
+    records.save(dataclasses.replace(record, ready=True))
+    assert records.load("k").ready
+    assert [path.name for path in (state / "servers").iterdir()] == ["k.json"]
+
+
+def test_a_dead_process_is_not_alive_even_as_a_zombie():
+    record, process = launch()
+    os.kill(process.pid, signal.SIGKILL)
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.02)
+    assert not record.is_alive()
+    process.wait()
+    assert not record.is_alive()
+
+
+@pytest.mark.parametrize(
+    "change", [{"started": 5.0}, {"user": 12345}, {"arguments": ["serve", "other"]}]
+)
+def test_a_process_that_differs_from_its_record_is_not_trusted(change):
+    record, _ = launch()
+    assert not dataclasses.replace(record, **change).is_alive()
+
+
+def test_ending_reaches_every_member_also_one_that_ignores_the_signal():
+    record, _ = launch(PAIR)
+    assert len(record.members()) == 2
+    ended = processes.end(record.pid, Path(record.log_path), grace=1)
+    assert len(ended) == 2 and record.members() == []
+
+
+def test_what_the_first_process_leaves_behind_is_still_found():
+    record, process = launch(PAIR)
+    process.kill()
+    process.wait()
+    (orphan,) = record.members()
+    os.kill(orphan.pid, signal.SIGSTOP)
+    assert record.end() == [orphan.pid]
+    assert records.load_all() == []
+
+
+def test_a_process_that_does_not_write_to_the_log_is_never_touched():
+    record, _ = launch()
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as stranger:
+        lying = dataclasses.replace(record, pid=stranger.pid)
+        assert lying.members() == []
+        assert lying.end() == []
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_reader_of_the_log_in_another_session_is_never_touched():
+    record, _ = launch()
+    with (
+        open(record.log_path, "ab") as log,
+        subprocess.Popen(["sleep", "600"], stdout=log, start_new_session=True) as other,
+    ):
+        assert [member.pid for member in record.members()] == [record.pid]
+        record.end()
+        assert other.poll() is None
+        other.kill()
+
+
+def test_forgetting_leaves_the_record_of_a_later_launch():
+    old, _ = launch()
+    new, _ = launch()
+    records.forget(old)
+    assert records.load("k") == new
+    records.forget(new)
+    assert records.load("k") is None
+
+
+def test_a_server_whose_record_was_lost_is_swept_up(state):
+    record, process = launch()
+    (state / "servers" / "k.json").unlink()
+    assert records.sweep() == [record.pid]
+    assert process.wait(60) == -signal.SIGTERM
+
+
+def test_old_logs_are_dropped_and_logs_in_use_are_kept(state):
+    record, _ = launch()
+    os.utime(record.log_path, (1, 1))
+    for _ in range(30):
+        records.new_log_path("x")
+    logs = list((state / "logs").glob("*.log"))
+    assert len(logs) <= 23
+    assert record.log_path in map(str, logs)
+
+
+def test_equal_configurations_have_equal_keys():
+    one = records.key_of({"model": "m", "flags": {"a": 1, "b": 2}})
+    assert one == records.key_of({"flags": {"b": 2, "a": 1}, "model": "m"})
+    assert one != records.key_of({"model": "m", "flags": {"a": 1}})
+
+
+def test_the_lock_is_free_again_when_its_holder_is_killed(state):
+    code = (
+        "import time; from helpers import records; "
+        "lock = records.start_lock('k'); lock.acquire(); print('held', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            lock = records.start_lock("k")
+            with pytest.raises(TimeoutError):
+                lock.acquire(timeout=0.1)
+        finally:
+            holder.kill()
+        lock.acquire(timeout=60)
+        lock.release()
