@@ -7,6 +7,7 @@ makes it general, the labels make it precise.
 
     python training/train_reranker.py --data DATA --wikipedia summaries.json --work-dir .train
     python training/train_reranker.py ... --resume        # go on after an interruption
+    python training/train_reranker.py ... --start-from src/helpers/offline_reranker
 
 It runs for hours on two CPU cores, for minutes on a GPU. Every few minutes the adapter and the
 optimiser's state are written to the work folder; `python training/evaluate.py --adapter
@@ -58,6 +59,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--save-minutes", type=float, default=4.0)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--start-from", type=Path, help="adapter whose weights to begin with")
     return parser.parse_args()
 
 
@@ -239,6 +241,9 @@ def main() -> None:
 
     model = build_model(base, options.rank).to(device)
     model.print_trainable_parameters()
+    if options.start_from:
+        shipped = load_file(options.start_from / "adapter_model.safetensors")
+        set_peft_model_state_dict(model, {name: value.float() for name, value in shipped.items()})
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0.01)
     step, spent, pairs_seen = 0, 0.0, 0
