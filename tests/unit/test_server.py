@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from helpers.errors import InputError, ScoreError
-from helpers.server import ScoreServer
+from helpers.server import ScoreServer, _environment_of
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +106,15 @@ def test_neither_vllm_nor_torch_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_python_and_python3_of_one_environment_count_as_one_interpreter(tmp_path):
+    base = tmp_path / "python3.11"
+    base.touch(mode=0o755)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "python").symlink_to(base)
+        (tmp_path / name / "python3").symlink_to("python")
+    one = [_environment_of(str(tmp_path / "one" / name)) for name in ("python", "python3")]
+    assert one[0] == one[1]
+    assert one[0] != _environment_of(str(tmp_path / "two" / "python"))
