@@ -169,6 +169,9 @@ def execute(node: NotebookNode, folder: Path) -> dict[str, dict[str, Any]]:
     # The kernel of this interpreter, whatever else the user has registered as python3.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     give_ids(node, "executed")
+    for cell in node.cells:
+        if cell.cell_type == "code":
+            cell.execution_count = None  # or a failure would be blamed on a cell of the last run
     client = NotebookClient(
         node,
         timeout=CELL_TIMEOUT,
