@@ -48,6 +48,11 @@ def sentences(text: str) -> list[str]:
     return [s.strip() for s in SENTENCE_END.split(text) if s.strip()]
 
 
+def typed(question: str) -> str:
+    """Write a question as people type it into a search box: no capitals, no question mark."""
+    return question.lower().rstrip("? ")
+
+
 def json_lines(path: Path) -> list[dict]:
     """Read a file that holds one JSON object a line."""
     with path.open(encoding="utf-8") as lines:
@@ -75,8 +80,13 @@ def squad_pools(folder: Path, rng: random.Random) -> list[Pool]:
         i: (f"{r['title']}. {r['text']}" if with_title[i] else r["text"])
         for i, r in paragraphs.items()
     }
+    asked = [typed(q["text"]) if rng.random() < 0.5 else q["text"] for q in questions]
     whole = make_pool(
-        "squad-paragraphs", 2, True, [(q["text"], text[q["para"]]) for q in questions], True
+        "squad-paragraphs",
+        2,
+        True,
+        [(query, text[q["para"]]) for query, q in zip(asked, questions, strict=True)],
+        True,
     )
 
     answers = []
@@ -92,14 +102,14 @@ def squad_pools(folder: Path, rng: random.Random) -> list[Pool]:
     place = {i: n for n, i in enumerate(ids)}
     index: dict[tuple[str, ...], int] = {}
     long_queries, long_positives = [], []
-    for question in questions:
+    for query, question in zip(asked, questions, strict=True):
         first = place[question["para"]] - rng.randrange(3)
         window = tuple(
             i
             for i in ids[max(0, first) : first + 3]
             if paragraphs[i]["title"] == paragraphs[question["para"]]["title"]
         )
-        long_queries.append(question["text"])
+        long_queries.append(query)
         long_positives.append(index.setdefault(window, len(index)))
     long = Pool(
         "squad-long",

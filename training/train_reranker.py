@@ -40,6 +40,7 @@ TEACHER_SCALE = 20.0  # the encoder's own training scaled cosines by 20 before i
 LABEL_BONUS = 5.0  # logits added to the teacher's for the document a person chose
 RELEVANT_COSINE = 0.45  # where a cosine of the teacher counts as a probability of one half
 MAX_TOKENS = {1: 80, 2: 192, 3: 448}
+# Until which share of the run how often the short, medium and long pools are drawn.
 PHASES = ((0.35, (0.9, 0.1, 0.0)), (0.85, (0.3, 0.7, 0.0)), (1.0, (0.2, 0.6, 0.2)))
 GROUP = 6
 
@@ -60,6 +61,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--save-minutes", type=float, default=4.0)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--start-from", type=Path, help="adapter whose weights to begin with")
+    parser.add_argument(
+        "--mix",
+        type=float,
+        nargs=3,
+        metavar=("SHORT", "MEDIUM", "LONG"),
+        help="shares of the pools during the whole run (default: from short to long)",
+    )
     return parser.parse_args()
 
 
@@ -265,7 +273,9 @@ def main() -> None:
         rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        phase = rng.choices((1, 2, 3), phase_mix(progress))[0]
+        # A model that was trained before has the short texts behind it.
+        along = 0.4 + 0.6 * progress if options.start_from else progress
+        phase = rng.choices((1, 2, 3), options.mix or phase_mix(along))[0]
         pools = [m for m in mined if m.pool.phase == phase]
         source = rng.choices(pools, [len(m.pool.queries) ** 0.5 for m in pools])[0]
         count = options.groups // 2 if phase == 3 else options.groups
