@@ -2,9 +2,11 @@
 
 What the notebooks import stands in `__all__`. Modules depend on each other in one direction:
 
-    errors <- inputs, results <- wire <- transport, client <- bulk
-    hardware <- choices <- command; processes <- records; client <- launch <- server
+    errors <- inputs, results <- long_documents <- wire <- transport, client
+    errors <- checkpoint; checkpoint, client <- bulk
+    hardware <- choices <- command; processes <- records; client <- launch <- server, proxy
     results <- plots, playground <- widgets
+    errors <- beir, calibration, retrieval; beir <- evaluation; plots <- their *_plots
 
 Only `wire` knows the API's field names, only `command` knows vLLM's flags, and only `choices`
 knows which model and which settings suit a machine. Nothing here imports vLLM or PyTorch: the
@@ -35,6 +37,7 @@ from helpers.errors import (
     UnknownFlagError,
     UnreachableError,
 )
+from helpers.long_documents import Chunk, LongScoreResult, TokenizeResult
 from helpers.machine_check import check_machine
 from helpers.plots import HeatTable, bar_chart, heat_map
 from helpers.results import RerankResult, ScoreResult
@@ -45,11 +48,13 @@ __all__ = [
     "ApiError",
     "AuthenticationError",
     "BadRequestError",
+    "Chunk",
     "EngineMissingError",
     "HeatTable",
     "InputError",
     "LaunchError",
     "LaunchTimeoutError",
+    "LongScoreResult",
     "ModelUnavailableError",
     "NotAScoringModelError",
     "NotFoundError",
@@ -67,6 +72,7 @@ __all__ = [
     "ServerBusyError",
     "ServerDiedError",
     "ServerFaultError",
+    "TokenizeResult",
     "UnknownFlagError",
     "UnreachableError",
     "bar_chart",

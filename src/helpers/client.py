@@ -7,14 +7,17 @@ import json
 import operator
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from helpers import wire
+import numpy as np
+
+from helpers import long_documents, wire
 from helpers.errors import (
     ApiError,
     AuthenticationError,
+    BadRequestError,
     InputError,
     NotFoundError,
     ResponseError,
@@ -22,12 +25,19 @@ from helpers.errors import (
     ServerBusyError,
     api_error_type,
 )
-from helpers.inputs import as_texts, check_shapes
+from helpers.inputs import as_texts, check_shapes, check_text
+from helpers.long_documents import Chunk, LongScoreResult, TokenizeResult
 from helpers.results import RerankResult, ScoreResult
 from helpers.transport import KEY_VARIABLE, Answer, Transport
 
 # A health check answers at once or not at all: vLLM gives it without scoring anything.
 HEALTH_SECONDS = 5.0
+# Which models have a route that not every server has.
+MODELS_WITH = {
+    wire.SCORE_PATH: "scores (one output label), such as a reranker",
+    wire.RERANK_PATH: "scores (one output label), such as a reranker",
+    wire.EMBED_PATH: "embeds, such as a bi-encoder; a reranker is none",
+}
 
 
 class ScoreClient:
@@ -159,10 +169,115 @@ class ScoreClient:
             "request_id": request_id,
             "user": user,
         }
-        text = _one_query(query)
+        text = _one_query(query, "rerank")
         payload = wire.rerank_payload(self.model, text, _as_given(documents, texts), options)
         answer = self._ask("POST", wire.RERANK_PATH, payload)
         return wire.rerank_result(answer, text, texts, options["top_n"])
+
+    def embed(
+        self,
+        documents: str | list[str],
+        *,
+        truncate_prompt_tokens: int | None = None,
+    ) -> np.ndarray:
+        """Return one vector for each text, from a server that serves a bi-encoder.
+
+        documents: a text or a list of N texts; queries as well, since a bi-encoder reads both in
+            the same way.
+        truncate_prompt_tokens: cut each text to so many tokens; -1 means as many as the model
+            takes. Without it a longer text is an error.
+
+        Returns float32 of shape (N, size of a vector), in the order of the texts. Where the model
+        gives vectors of length 1, as most do, their products are cosine similarities.
+
+        Raises `InputError` before anything is sent, and other kinds of `ScoreError` for what
+        happens afterwards.
+        """
+        texts = as_texts(documents, "document")
+        options = {"truncate_prompt_tokens": truncate_prompt_tokens}
+        payload = wire.embed_payload(self.model, _as_given(documents, texts), options)
+        return wire.embed_result(self._ask("POST", wire.EMBED_PATH, payload), len(texts))
+
+    def score_long(
+        self,
+        query: str,
+        document: str | Sequence[Chunk],
+        *,
+        aggregate: str = "max",
+        chunk_tokens: int = long_documents.CHUNK_TOKENS,
+        overlap_tokens: int | None = None,
+        use_activation: bool | None = None,
+    ) -> LongScoreResult:
+        """Score a document of any length: in chunks, all in one request, and one score of them.
+
+        query: one text. document: one text, or its chunks as `chunks` returns them; whoever has
+            several queries for a document cuts it once.
+        aggregate: "max" (what is the best part worth?), "mean" (how much of it fits?) or "first"
+            (what the beginning alone is worth, for comparison).
+        chunk_tokens, overlap_tokens: how a text is cut, as for `chunks`.
+        use_activation: as for `score`.
+
+        Raises `InputError` also if query and chunk together are longer than the model takes, and
+        other kinds of `ScoreError` as `score` does.
+        """
+        long_documents.check_aggregate(aggregate)
+        text = _one_query(query, "score_long")
+        if isinstance(document, str):
+            sizes = {"chunk_tokens": chunk_tokens, "overlap_tokens": overlap_tokens}
+            document = self.chunks(document, **sizes)
+        chunks = long_documents.check_chunks(document)
+        try:
+            scored = self.score(
+                text, [chunk.text for chunk in chunks], use_activation=use_activation
+            )
+        except BadRequestError as error:
+            if not wire.is_too_long(str(error)):
+                raise
+            longest = max(len(chunk.tokens) for chunk in chunks)
+            raise InputError(
+                f"The query and a chunk of {longest} tokens are longer together than the model "
+                "takes: cut with a smaller chunk_tokens=, or shorten the query."
+            ) from None
+        return LongScoreResult(
+            query=text,
+            chunks=chunks,
+            scores=scored.scores,
+            aggregate=aggregate,
+            model=scored.model,
+            prompt_tokens=scored.prompt_tokens,
+        )
+
+    def chunks(
+        self,
+        document: str,
+        *,
+        chunk_tokens: int = long_documents.CHUNK_TOKENS,
+        overlap_tokens: int | None = None,
+    ) -> tuple[Chunk, ...]:
+        """Cut a document between words into chunks, by the tokens that the server counts.
+
+        chunk_tokens: the most tokens of a chunk; query and chunk together must fit the model.
+        overlap_tokens: the most tokens that a chunk shares with the one before it; None takes a
+            quarter of a chunk.
+
+        A document that fits comes back as one chunk. Costs some 7 requests a chunk, which need
+        no model. Raises `InputError` before anything is sent, and other kinds of `ScoreError`.
+        """
+        return long_documents.cut(
+            document,
+            lambda text: len(self.tokenize(text)),
+            chunk_tokens=chunk_tokens,
+            overlap_tokens=overlap_tokens,
+        )
+
+    def tokenize(self, text: str, *, add_special_tokens: bool = False) -> TokenizeResult:
+        """Return the tokens that the server's model makes of a text; `len` counts them.
+
+        add_special_tokens: add those that the model wants around a single text.
+        """
+        checked = check_text(text, "text")
+        payload = wire.tokenize_payload(self.model, checked, add_special_tokens=add_special_tokens)
+        return wire.tokenize_result(self._ask("POST", wire.TOKENIZE_PATH, payload), checked)
 
     def payload(
         self, query: str | list[str], document: str | list[str], **options: Any
@@ -262,7 +377,7 @@ class ScoreClient:
         return kind(message, status=answer.status, body=body, url=self.url + path)
 
     def _not_found(self, path: str, body: dict[str, Any] | str) -> str:
-        if path not in (wire.SCORE_PATH, wire.RERANK_PATH):
+        if path not in MODELS_WITH and not wire.is_unknown_model(body):
             return f"The server at {self.url} has no route {path}. Is this a vLLM server?"
         try:
             names = wire.shorten_list([repr(name) for name in self.models()])
@@ -276,7 +391,7 @@ class ScoreClient:
             )
         return (
             f"The server at {self.url} has no route {path}. {served} vLLM has this route only "
-            "for a model that scores (one output label), such as a reranker."
+            f"for a model that {MODELS_WITH[path]}."
         )
 
 
@@ -286,11 +401,11 @@ def _texts(query: object, document: object) -> tuple[list[str], list[str]]:
     return queries, documents
 
 
-def _one_query(query: object) -> str:
+def _one_query(query: object, method: str) -> str:
     queries = as_texts(query, "query")
     if not isinstance(query, str):
         raise InputError(
-            f"rerank takes one query as a text (str), and got a {type(query).__name__} of "
+            f"{method} takes one query as a text (str), and got a {type(query).__name__} of "
             f"{len(queries)}: call it once for each."
         )
     return queries[0]

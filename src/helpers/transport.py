@@ -145,6 +145,12 @@ class Transport:
                 "HTTPS_PROXY, or name the server's host in NO_PROXY."
             )
             return UnreachableError(message), True
+        if type(error) is OSError and "certificate bundle" in str(error):
+            message = (
+                f"No secure connection to {self.url}: {reason}. Correct or unset "
+                "REQUESTS_CA_BUNDLE: it must name a file of certificates."
+            )
+            return UnreachableError(message), False
         if not isinstance(error, requests.RequestException):
             # Only the body is read by urllib3 directly: everything before was in order.
             message = f"The answer of {self.url} was cut off: {reason}. Try again; look in its log."

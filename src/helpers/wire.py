@@ -13,14 +13,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from helpers.errors import ResponseError
+from helpers.long_documents import TokenizeResult
 from helpers.results import RerankResult, ScoreResult
 
 SCORE_PATH = "/score"
 RERANK_PATH = "/rerank"
+EMBED_PATH = "/v1/embeddings"
 MODELS_PATH = "/v1/models"
 HEALTH_PATH = "/health"
 VERSION_PATH = "/version"
+TOKENIZE_PATH = "/tokenize"
 
 # The other spellings of queries and documents. vLLM tries every spelling, so a request with any
 # mistake is also told that these fields are missing, which is noise.
@@ -102,6 +107,51 @@ def rerank_result(
     )
 
 
+def embed_payload(
+    model: str, documents: str | list[str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the JSON body of a request for embeddings; an option that is None is not sent.
+
+    >>> embed_payload("m", ["Lyon.", "Paris."], {"truncate_prompt_tokens": None})
+    {'model': 'm', 'input': ['Lyon.', 'Paris.']}
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    return {"model": model, "input": documents, **given}
+
+
+def embed_result(answer: object, count: int) -> np.ndarray:
+    """Check an answer with embeddings and return them in the order of the request.
+
+    Returns float32 of shape (count, size of a vector). Raises `ResponseError` unless there is
+    exactly one vector of finite numbers for each text, and all have one size.
+    """
+    if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
+        raise ResponseError(f"Expected an answer with a list `data`, got {_sketch(answer)}.")
+    if len(answer["data"]) != count:
+        raise ResponseError(f"{count} texts were sent and {len(answer['data'])} vectors came back.")
+    vectors: dict[int, object] = {}
+    for entry in answer["data"]:
+        if not isinstance(entry, dict) or type(entry.get("index")) is not int:
+            raise ResponseError(f"Expected a vector with an index, got {_sketch(entry)}.")
+        vectors[entry["index"]] = entry.get("embedding")
+    if vectors.keys() != set(range(count)):
+        raise ResponseError(
+            f"Expected one vector for each index from 0 to {count - 1}, "
+            f"got the indices {shorten_list(sorted(vectors))}."
+        )
+    try:
+        matrix = np.array([vectors[index] for index in range(count)])
+    except ValueError:
+        raise ResponseError("The vectors that came back have different sizes.") from None
+    if matrix.ndim != 2 or matrix.dtype.kind not in "if":
+        raise ResponseError(f"Expected vectors of numbers, got {_sketch(vectors[0])}.")
+    with np.errstate(over="ignore"):  # what is too large for float32 counts as infinite
+        matrix = matrix.astype(np.float32)
+    if not np.isfinite(matrix).all():
+        raise ResponseError("A vector that came back holds something else than finite numbers.")
+    return matrix
+
+
 def _ranking(results: list[object], documents: list[str]) -> dict[int, float]:
     """Return the score of each position, best first."""
     scores: dict[int, float] = {}
@@ -151,6 +201,37 @@ def _scores_in_order(data: list[object], count: int) -> tuple[float, ...]:
             f"got the indices {shorten_list(sorted(scores))}."
         )
     return tuple(scores[index] for index in range(count))
+
+
+def tokenize_payload(model: str, text: str, *, add_special_tokens: bool) -> dict[str, Any]:
+    """Return the JSON body of a tokenize request.
+
+    >>> tokenize_payload("m", "Paris.", add_special_tokens=False)  # doctest: +NORMALIZE_WHITESPACE
+    {'model': 'm', 'prompt': 'Paris.', 'add_special_tokens': False, 'return_token_strs': True}
+    """
+    return {
+        "model": model,
+        "prompt": text,
+        "add_special_tokens": add_special_tokens,
+        "return_token_strs": True,
+    }
+
+
+def tokenize_result(answer: object, text: str) -> TokenizeResult:
+    """Check a tokenize answer and return it.
+
+    Raises `ResponseError` unless each token has a number and a name, and the longest input is
+    stated.
+    """
+    fields = answer if isinstance(answer, dict) else {}
+    ids, names = fields.get("tokens"), fields.get("token_strs")
+    longest = fields.get("max_model_len")
+    lists = isinstance(ids, list) and isinstance(names, list)
+    if not lists or len(ids) != len(names) or type(longest) is not int:
+        raise ResponseError(f"Expected the tokens of a text, got {_sketch(answer)}.")
+    if not all(type(number) is int for number in ids) or not all(map(_is_text, names)):
+        raise ResponseError(f"Expected numbers and names of tokens, got {_sketch(answer)}.")
+    return TokenizeResult(text, tuple(names), tuple(ids), longest)
 
 
 def served_models(answer: object) -> list[str]:
@@ -284,6 +365,10 @@ def _is_finite(number: float) -> bool:
         return math.isfinite(number)
     except OverflowError:  # an integer too large for a float
         return False
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _sketch(value: object) -> str:
