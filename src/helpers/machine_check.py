@@ -52,6 +52,7 @@ PACKAGES = (
     "pandas",
     "platformdirs",
     "psutil",
+    "pyarrow",
     "requests",
     "safetensors",
     "tqdm",

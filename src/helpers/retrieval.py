@@ -1,0 +1,168 @@
+"""Find documents for queries: by words, by vectors, by both, and in a reranker's order.
+
+What every function here returns is a *run*: for each query the identifiers of the documents that
+were found, best first. A run holds places and no scores, since those of two methods can not be
+compared.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from helpers.errors import InputError, ScoreError
+
+Run = dict[str, list[str]]
+Embed = Callable[[list[str]], np.ndarray]
+
+DEPTH = 100  # documents a query: what Recall@100 looks at
+TEXTS_A_REQUEST = 128
+# The constant of reciprocal rank fusion in the paper that introduced it; see `fuse`.
+RRF_CONSTANT = 60
+
+
+class Bm25Index:
+    """Find documents that share words with a query, rare words counting more (BM25).
+
+    documents: texts by identifier, in English: words are reduced to their stems, and words such as
+        "the" are left out. The work is done by bm25s (Lù, 2024, arXiv:2407.03618).
+
+    Raises `ScoreError` if bm25s or PyStemmer is not installed.
+    """
+
+    def __init__(self, documents: Mapping[str, str]) -> None:
+        """Index the documents."""
+        try:
+            import bm25s
+            import Stemmer
+        except ImportError as error:
+            raise ScoreError(
+                f"A search by words needs a package that is missing ({error.name}). Install them "
+                "with: pip install bm25s PyStemmer"
+            ) from None
+        self._ids = list(documents)
+        self._tokenize = bm25s.tokenize
+        self._options = {
+            "stopwords": "en",
+            "stemmer": Stemmer.Stemmer("english"),
+            "show_progress": False,
+        }
+        self._index = bm25s.BM25()
+        tokens = self._tokenize(list(documents.values()), **self._options)
+        self._index.index(tokens, show_progress=False)
+
+    def search(self, queries: Mapping[str, str], depth: int = DEPTH) -> Run:
+        """Return for each query at most `depth` documents; only those that share a word with it."""
+        tokens = self._tokenize(list(queries.values()), **self._options)
+        rows, scores = self._index.retrieve(
+            tokens, k=min(depth, len(self._ids)), show_progress=False
+        )
+        return {
+            query_id: [self._ids[row] for row, score in zip(*found, strict=True) if score > 0]
+            for query_id, *found in zip(queries, rows, scores, strict=True)
+        }
+
+
+class VectorIndex:
+    """Find documents whose vector points where the query's does (cosine similarity).
+
+    documents: texts by identifier.
+    embed: returns a vector for each text of a list, such as `ScoreClient.embed`.
+
+    Every document is compared with every query. That is exact, and quick up to some 100,000
+    documents; larger collections use an approximate index.
+    """
+
+    def __init__(self, documents: Mapping[str, str], embed: Embed) -> None:
+        """Embed the documents, once, in requests of 128 texts."""
+        self._ids = list(documents)
+        self._embed = embed
+        self._vectors = self._unit_vectors(documents)
+
+    def search(self, queries: Mapping[str, str], depth: int = DEPTH) -> Run:
+        """Return for each query the nearest `depth` documents."""
+        run = {}
+        for query_id, vector in zip(queries, self._unit_vectors(queries), strict=True):
+            nearest = np.argsort(-(self._vectors @ vector), kind="stable")[:depth]
+            run[query_id] = [self._ids[row] for row in nearest]
+        return run
+
+    def _unit_vectors(self, texts: Mapping[str, str]) -> np.ndarray:
+        rows = list(texts.values())
+        starts = range(0, len(rows), TEXTS_A_REQUEST)
+        vectors = np.concatenate([self._embed(rows[at : at + TEXTS_A_REQUEST]) for at in starts])
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def fuse(*runs: Run, constant: float = RRF_CONSTANT, depth: int = DEPTH) -> Run:
+    """Merge runs by reciprocal rank fusion.
+
+    A document gets 1 / (constant + place) from each run that found it, its places counted from 1,
+    and the sums decide (Cormack, Clarke and Büttcher, SIGIR 2009, with the constant 60). In a tie
+    the document that was met first comes first.
+
+    >>> fuse({"q": ["a", "b"]}, {"q": ["b", "c"]})
+    {'q': ['b', 'a', 'c']}
+    """
+    fused = {}
+    for query_id in dict.fromkeys(query_id for run in runs for query_id in run):
+        points: dict[str, float] = defaultdict(float)
+        for run in runs:
+            for place, document_id in enumerate(run.get(query_id, []), start=1):
+                points[document_id] += 1 / (constant + place)
+        fused[query_id] = sorted(points, key=lambda found: -points[found])[:depth]
+    return fused
+
+
+def candidates(
+    queries: Mapping[str, str], documents: Mapping[str, str], *runs: Run, depth: int
+) -> pd.DataFrame:
+    """Return the pairs that a reranker has to score: the first `depth` of each run, each pair once.
+
+    Returns a frame with the columns query_id, document_id, query and document (the texts).
+    """
+    pairs = dict.fromkeys(
+        (query_id, document_id)
+        for run in runs
+        for query_id, found in run.items()
+        for document_id in found[:depth]
+    )
+    return pd.DataFrame(
+        [(q, d, queries[q], documents[d]) for q, d in pairs],
+        columns=["query_id", "document_id", "query", "document"],
+    )
+
+
+def rerank(run: Run, scored: pd.DataFrame, depth: int) -> Run:
+    """Put the first `depth` documents of each query in the order of their scores.
+
+    What stands below stays where it is, and equal scores keep their order.
+
+    Args:
+        run: What was found.
+        scored: The pairs with their scores: the columns query_id, document_id and score.
+        depth: How many documents of each query the reranker reads.
+
+    Raises:
+        InputError: A pair among the first `depth` has no score.
+    """
+    scores = dict(
+        zip(zip(scored.query_id, scored.document_id, strict=True), scored.score, strict=True)
+    )
+    try:
+        return {
+            query_id: [
+                *sorted(found[:depth], key=lambda document_id: -scores[query_id, document_id]),
+                *found[depth:],
+            ]
+            for query_id, found in run.items()
+        }
+    except KeyError as error:
+        query_id, document_id = error.args[0]
+        raise InputError(
+            f"Document {document_id} is among the first {depth} of query {query_id} and was not "
+            "scored. Score all candidates of that depth first."
+        ) from None
