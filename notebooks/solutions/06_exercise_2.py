@@ -13,7 +13,7 @@ def overlap(query, documents):
     return ScoreResult((query,) * len(documents), tuple(documents), scores, "overlap", 0)
 
 
-counted = Playground(overlap, "How do I pay in Tokyo?", documents)
+counted = Playground(overlap, "What money is used in Tokyo?", documents)
 print(counted)
 
 # The yen shares no word with the query; "Tokyo" and the little word "in" win a point elsewhere.

@@ -294,4 +294,6 @@ def _reason(error: BaseException) -> str:
         if isinstance(inner, BaseException):
             return _reason(inner)
     words = (getattr(error, name, None) for name in ("verify_message", "strerror"))
-    return next((word for word in words if word), str(error) or type(error).__name__)
+    text = next((word for word in words if word), str(error) or type(error).__name__)
+    # A garbled answer may be part of it: one line of it is enough.
+    return " ".join(text.split())[:200]

@@ -12,6 +12,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -102,6 +103,11 @@ def reset(handler: Handler, payload: dict[str, Any]) -> None:
     handler.close_connection = True
 
 
+def killed(handler: Handler, payload: dict[str, Any]) -> None:
+    """End the whole server, as a killed process ends."""
+    handler.server.kill()
+
+
 def half_closed(handler: Handler, payload: dict[str, Any]) -> None:
     """Close the server's half of the connection without a word."""
     handler.connection.shutdown(socket.SHUT_WR)
@@ -112,13 +118,15 @@ class Handler(BaseHTTPRequestHandler):
     """Take one request after the other from a connection."""
 
     protocol_version = "HTTP/1.1"
+    # Otherwise each body waits 40 ms behind its headers.
+    disable_nagle_algorithm = True
     server: FaultServer
 
     def do_GET(self) -> None:
         """Answer health, version and models; note who asked."""
         self.server.note(self, {})
         answers = {
-            "/health": (200, {}),
+            "/health": (self.server.health, {}),
             "/version": (200, {"version": "0.0.0"}),
             "/v1/models": self.server.models_answer,
         }
@@ -156,21 +164,23 @@ class FaultServer(ThreadingHTTPServer):
     """Play the steps on a free port of this machine, from `with` to its end.
 
     paths: the path of each request. payloads: the body of each score request. headers: the
-    headers of each request. connections: how many there were.
+    headers of each request. connections: how many there were. health: the status of `/health`.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, *steps: Step, models: tuple[str, ...] = (MODEL,)) -> None:
-        """Take a free port."""
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, *steps: Step, models: tuple[str, ...] = (MODEL,), port: int = 0) -> None:
+        """Take the port, or any free one."""
+        super().__init__(("127.0.0.1", port), Handler)
+        self.health = 200
         self.models_answer = (200, {"data": [{"id": name} for name in models]})
         self.released = threading.Event()
         self.paths: list[str] = []
         self.payloads: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.connections = 0
+        self._open: list[socket.socket] = []
         self._steps = list(steps) or [good]
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
@@ -193,9 +203,24 @@ class FaultServer(ThreadingHTTPServer):
         with self._lock:
             return self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
 
+    def play(self, *steps: Step) -> None:
+        """Forget what came, and play these steps from now on."""
+        with self._lock:
+            self.paths, self.payloads, self.headers = [], [], []
+            self._steps = list(steps)
+
+    def kill(self) -> None:
+        """End without a word: every connection breaks, and the port is free again."""
+        self.shutdown()
+        self.server_close()
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Count a connection, then serve it in a thread."""
         self.connections += 1
+        self._open.append(request)
         super().process_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
@@ -14,19 +15,33 @@ import pytest
 from fault_server import (
     FaultServer,
     answer,
+    changed,
     expected_score,
     good,
     half_closed,
+    killed,
     reset,
     silent,
+    text,
     truncated,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import bulk, checkpoint
 from helpers.bulk import score_frame, score_pairs
 from helpers.client import ScoreClient
-from helpers.errors import BadRequestError, InputError, ServerBusyError, UnreachableError
+from helpers.errors import (
+    BadRequestError,
+    InputError,
+    ResponseError,
+    ScoreError,
+    ServerBusyError,
+    ServerFaultError,
+    UnreachableError,
+)
+
+BAD = answer(400, {"error": {"message": "no"}})
 
 
 def expected(queries, documents):
@@ -272,6 +287,339 @@ def test_an_interrupted_script_ends_while_the_server_hangs(serve):
         process.wait()
     assert b"KeyboardInterrupt" in errors
     assert not server.released.is_set()
+
+
+# -- waiting for a server -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Give a function: what it is given happens when a run says that it waits. Return the lines."""
+
+    def register(action=lambda: None):
+        said = []
+
+        def say(line):
+            said.append(line)
+            if "Waiting" in line:
+                action()
+
+        monkeypatch.setattr(bulk, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(bulk.tqdm, "write", say)
+        return said
+
+    return register
+
+
+def score_patiently(server, count=40, *, patience=600, **more):
+    with ScoreClient(server.url, retries=0) as client:
+        return score_pairs(
+            client, texts(count), texts(count), batch_size=4, patience=patience, **more
+        )
+
+
+def test_a_run_waits_for_a_killed_server_and_goes_on(serve, meanwhile):
+    dying = serve(good, good, killed)
+    revived = []
+    said = meanwhile(lambda: revived.append(serve(port=dying.server_port)))
+    scores = score_patiently(dying, concurrency=1)
+    assert scores.tolist() == expected(texts(40), texts(40))
+    assert len(revived[0].payloads) == 10 - 2
+    assert said[0].startswith(f"No score server answers at {dying.url}: ")
+    assert said[0].endswith("Waiting up to 600 seconds for the server.")
+    assert said[1:] == ["The server answers again."]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_run_waits_for_a_server_that_is_full_for_long(serve, meanwhile, status):
+    said = meanwhile()
+    server = serve(good, *[answer(status, {})] * 15, good)
+    assert score_patiently(server).tolist() == expected(texts(40), texts(40))
+    assert "no room" in said[0]
+
+
+@pytest.mark.parametrize(
+    "fault", [answer(500, {}), answer(502, {}), truncated, text("Bad gateway")]
+)
+def test_a_fault_of_a_server_that_is_not_well_is_waited_out(serve, meanwhile, fault):
+    def fall_ill(handler, payload):
+        handler.server.health = 503
+        fault(handler, payload)
+
+    server = serve(good, fall_ill, good)
+    said = meanwhile(lambda: setattr(server, "health", 200))
+    assert score_patiently(server, concurrency=1).tolist() == expected(texts(40), texts(40))
+    assert len(said) == 2
+
+
+def test_a_server_that_hangs_and_is_not_well_is_waited_for(serve, meanwhile):
+    def freeze(handler, payload):
+        handler.server.health = 503
+        silent(handler, payload)
+
+    server = serve(good, freeze, good)
+    said = meanwhile(lambda: setattr(server, "health", 200))
+    with ScoreClient(server.url, retries=0, timeout=2) as client:
+        scores = score_pairs(client, texts(9), texts(9), batch_size=1, concurrency=1, patience=600)
+    assert scores.tolist() == expected(texts(9), texts(9))
+    assert "did not answer within 2 seconds" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (answer(500, {}), ServerFaultError),
+        (BAD, BadRequestError),
+        (text("<html>"), ResponseError),
+        (changed(lambda body: body["data"].pop()), ResponseError),
+    ],
+)
+def test_a_fault_of_the_request_itself_is_not_waited_out(serve, meanwhile, fault, error):
+    said = meanwhile()
+    with pytest.raises(error):
+        score_patiently(serve(good, fault))
+    assert said == []
+
+
+def test_patience_ends_with_the_error_that_it_waited_out(serve, meanwhile):
+    meanwhile()
+    with pytest.raises(UnreachableError, match="No score server answers") as caught:
+        score_patiently(serve(good, killed), patience=0.05)
+    assert isinstance(caught.value.rows, range)
+
+
+def test_patience_counts_from_the_last_answer(serve, meanwhile):
+    """A request that fails again and again does not live on the success of others."""
+    meanwhile()
+
+    def picky(handler, payload):
+        (answer(503, {}) if "document 1" in payload["documents"] else good)(handler, payload)
+
+    with pytest.raises(ServerBusyError, match="Rows 0 to 3: "):
+        score_patiently(serve(picky), patience=0.05)
+
+
+def test_an_interrupt_ends_the_wait(serve, meanwhile):
+    meanwhile(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        score_patiently(serve(good, killed))
+
+
+def test_the_wait_is_silent_without_a_bar(serve, meanwhile):
+    said = meanwhile()
+    server = serve(good, *[answer(503, {})] * 9, good)
+    score_patiently(server, progress=False)
+    assert said == []
+
+
+@pytest.mark.parametrize("patience", [-1, float("nan"), float("inf"), "60", True])
+def test_patience_without_sense_is_refused(serve, client_of, patience):
+    with pytest.raises(InputError, match="patience"):
+        score_pairs(client_of(serve()), ["a"], ["b"], patience=patience)
+
+
+# -- checkpoints --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SAVE_SECONDS", 0.0)
+    return tmp_path / "scores.parquet"
+
+
+def score_kept(server, path, count=40, *, model=None, batch_size=4, **more):
+    with ScoreClient(server.url, retries=0, model=model) as client:
+        return score_pairs(
+            client,
+            (f"query {row}" for row in range(count)),
+            texts(count),
+            batch_size=batch_size,
+            checkpoint=path,
+            **{"patience": 0, "progress": False, **more},
+        ).tolist()
+
+
+def rows_kept(path):
+    return len(pd.read_parquet(path)) if path.exists() else 0
+
+
+WHOLE = expected(texts(40, "query"), texts(40))
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (BAD, BadRequestError),
+        (answer(429, {}), ServerBusyError),
+        (half_closed, UnreachableError),
+        (truncated, ResponseError),
+        (killed, UnreachableError),
+        (lambda handler, payload: os.kill(os.getpid(), signal.SIGINT), KeyboardInterrupt),
+    ],
+)
+def test_a_second_run_sends_only_what_the_first_did_not_keep(serve, path, fault, error):
+    with pytest.raises(error):
+        score_kept(serve(good, good, good, fault), path, concurrency=1)
+    kept = rows_kept(path)
+    # An interrupt may come before the last answer was looked at.
+    assert kept == 12 or (error is KeyboardInterrupt and kept == 8)
+    server = serve()
+    assert score_kept(server, path, batch_size=5) == WHOLE
+    sent = sorted(row for payload in server.payloads for row in payload["documents"])
+    assert sent == sorted(texts(40)[kept:])
+
+
+def test_a_finished_run_sends_nothing_again(serve, path):
+    score_kept(serve(), path)
+    server = serve()
+    assert score_kept(server, path) == WHOLE
+    assert server.payloads == []
+
+
+def test_a_run_that_grew_scores_what_was_added(serve, path):
+    score_kept(serve(), path, count=30)
+    server = serve()
+    assert score_kept(server, path) == WHOLE
+    assert sum(len(payload["documents"]) for payload in server.payloads) == 10
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"use_activation": False}, "use_activation=None, and this run has use_activation=False"),
+        ({"model": "b"}, "model='played-model', and this run has model='b'"),
+        ({"count": 39}, "40 scores, and only 39 pairs"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_unsent(serve, path, more, said):
+    score_kept(serve(), path)
+    server = serve()
+    with pytest.raises(InputError, match=said):
+        score_kept(server, path, **more)
+    assert server.payloads == []
+    assert rows_kept(path) == 40
+
+
+def test_names_for_the_log_do_not_make_another_run(serve, path):
+    score_kept(serve(), path, user="me", request_id="first", priority=0)
+    server = serve()
+    score_kept(server, path, user="you", truncation_side=None)
+    assert server.payloads == []
+
+
+def test_a_wrong_text_behind_the_kept_ones_is_still_found_unsent(serve, path, client_of):
+    score_kept(serve(), path, count=20)
+    server = serve()
+    with pytest.raises(InputError, match=r"documents\[30\] is missing"):
+        documents = [*texts(30), None]
+        score_pairs(client_of(server), texts(31, "query"), documents, checkpoint=path)
+    assert server.payloads == []
+
+
+def test_the_bar_of_a_second_run_starts_where_the_first_ended(serve, path, capsys):
+    with pytest.raises(BadRequestError):
+        score_kept(serve(good, good, BAD), path, concurrency=1)
+    capsys.readouterr()
+    score_kept(serve(), path, progress=True)
+    shown = capsys.readouterr().err
+    assert " 8/40 [" in shown
+    assert "40/40" in shown
+    assert "pair/s" in shown
+
+
+def test_with_a_checkpoint_a_run_waits_by_default(serve, path, meanwhile):
+    dying = serve(good, good, killed)
+    said = meanwhile(lambda: serve(port=dying.server_port))
+    assert score_kept(dying, path, patience=None, progress=True, concurrency=1) == WHOLE
+    assert "Waiting up to 600 seconds" in said[0]
+
+
+def test_a_frame_goes_on_too_and_keeps_its_index_and_columns(serve, path):
+    frame = pd.DataFrame(
+        {"query": texts(40, "query"), "document": texts(40), "grade": range(40)},
+        index=range(100, 140),
+    )
+    server = serve(good, good, BAD)
+    with ScoreClient(server.url) as client, pytest.raises(BadRequestError):
+        score_frame(client, frame, checkpoint=path, batch_size=4, concurrency=1)
+    with ScoreClient(serve().url) as client:
+        scored = score_frame(client, frame, checkpoint=path, progress=False)
+    pd.testing.assert_frame_equal(scored, frame.assign(score=WHOLE))
+
+
+@settings(max_examples=15)
+@given(
+    runs=st.lists(
+        st.tuples(
+            st.integers(1, 9),  # batch_size
+            st.integers(1, 4),  # concurrency
+            st.integers(0, 12),  # good answers before the fault
+            st.sampled_from([BAD, half_closed, reset, truncated, answer(503, {}), killed]),
+        ),
+        max_size=4,
+    )
+)
+def test_however_often_a_run_is_stopped_each_row_is_kept_once(tmp_path_factory, runs):
+    path = tmp_path_factory.mktemp("runs") / "scores.parquet"
+    with ExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(checkpoint, "SAVE_SECONDS", 0.0)
+        for batch_size, concurrency, answers, fault in [*runs, (4, 2, 99, BAD)]:
+            server = stack.enter_context(FaultServer(*[good] * answers, fault))
+            before = rows_kept(path)
+            try:
+                scores = score_kept(server, path, batch_size=batch_size, concurrency=concurrency)
+            except ScoreError:
+                scores = None
+            sent = [text for payload in server.payloads for text in payload["documents"]]
+            # Nothing that was kept is sent again, and nothing is sent twice in one run.
+            assert len(sent) == len(set(sent))
+            assert set(sent) <= set(texts(40)[before:])
+            assert rows_kept(path) >= before
+    assert scores == WHOLE
+    assert pd.read_parquet(path)["score"].tolist() == WHOLE
+
+
+MEASURED = """
+import resource, sys
+from helpers.bulk import score_pairs
+from helpers.client import ScoreClient
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def score(count, path):
+    with ScoreClient(sys.argv[1]) as client:
+        score_pairs(
+            client,
+            (f"query {row}" for row in range(count)),
+            (f"{row} " * 200 for row in range(count)),
+            batch_size=500, concurrency=2, progress=False, checkpoint=path,
+        )
+
+score(10_000, sys.argv[2])
+before = peak()
+score(100_000, sys.argv[3])
+print((peak() - before) / 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_pairs(serve, tmp_path):
+    """100,000 pairs of 1 kB: all of them at once would be 100 MB and more."""
+
+    def forgetful(handler, payload):
+        handler.server.payloads.clear()
+        good(handler, payload)
+
+    paths = [str(tmp_path / name) for name in ("warm.parquet", "long.parquet")]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, serve(forgetful).url, *paths],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 40  # MB
+    assert rows_kept(tmp_path / "long.parquet") == 100_000
 
 
 # -- what is refused before anything is sent ----------------------------------------------------

@@ -1,0 +1,169 @@
+"""Bulk scoring against a real server: the server is killed, the scoring process is killed.
+
+One server of its own is launched, killed in the middle of a run, and launched again; it asks for a
+key, and in the end nothing that all this left behind may hold that key.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from launching import only_record, wait_for
+
+from helpers import bulk
+from helpers.bulk import score_pairs
+from helpers.client import ScoreClient
+from helpers.errors import AuthenticationError, BadRequestError, UnreachableError
+from helpers.server import ScoreServer, stop_all
+
+KEY = "sk-known-key-5f4dcc3b5aa765d6"
+ROWS = 1000
+# As many different pairs as fit no batch, so that a batch in a wrong place is seen.
+QUERIES = [f"What is the capital of {name}?" for name in ("France", "Kenya", "Peru", "Norway")]
+DOCUMENTS = [
+    f"{city} is a city in {country}."
+    for city, country in (("Paris", "France"), ("Nairobi", "Kenya"), ("Lima", "Peru"))
+]
+CYCLE = [(query, document) for query in QUERIES for document in DOCUMENTS][:11]
+# bfloat16 keeps eight bits, and what else is in a batch changes the rounding.
+CLOSE = 0.01
+
+
+def queries():
+    return (CYCLE[row % len(CYCLE)][0] for row in range(ROWS))
+
+
+def documents(at_row=None, happens=None):
+    for row in range(ROWS):
+        if row == at_row:
+            happens()
+        yield CYCLE[row % len(CYCLE)][1]
+
+
+def scores_alone(client: ScoreClient, **options: object) -> np.ndarray:
+    """Return what the rows must score, from one small request."""
+    scores = client.score([q for q, _ in CYCLE], [d for _, d in CYCLE], **options).scores
+    return np.resize(scores, ROWS)
+
+
+def test_a_run_outlives_its_server_and_the_key_is_nowhere(
+    state, scoring_model, tmp_path, monkeypatch, capfd, caplog
+):
+    caplog.set_level(logging.DEBUG)
+    path = tmp_path / "scores.parquet"
+    write = bulk.tqdm.write
+    revived: list[ScoreServer] = []
+
+    def revive():
+        revived.append(ScoreServer(scoring_model, port=first.port, api_key=KEY).start())
+
+    def say(line, **more):
+        write(line, **more)
+        if "Waiting" in line and reviving.ident is None:
+            reviving.start()
+
+    reviving = threading.Thread(target=revive)
+    monkeypatch.setattr(bulk.tqdm, "write", say)
+    told: list[str] = []
+    try:
+        server = ScoreServer(scoring_model, port=0, api_key=KEY).start()
+        first = only_record()
+
+        def kill():
+            for member in first.members():
+                member.kill()
+
+        with server.client() as client:
+            given = documents(ROWS // 2, kill)
+            scores = score_pairs(
+                client,
+                queries(),
+                given,
+                batch_size=8,
+                checkpoint=path,
+                patience=900,
+                use_activation=False,
+            )
+        reviving.join()
+        assert revived[0].url == server.url
+        assert revived[0].pid != server.pid
+        assert len(scores) == ROWS
+        assert pd.read_parquet(path)["score"].tolist() == scores.tolist()
+        with revived[0].client() as client:
+            alone = scores_alone(client, use_activation=False)
+            assert alone.std() > CLOSE
+            assert scores == pytest.approx(alone, abs=CLOSE)
+            with pytest.raises(BadRequestError) as too_long:
+                client.score("query", "word " * 20_000)
+        with ScoreClient(server.url, api_key=f"{KEY}x") as stranger:
+            with pytest.raises(AuthenticationError) as refused:
+                stranger.models()
+            told += [repr(stranger), str(vars(stranger))]
+        arguments = [member.cmdline() for member in only_record().members()]
+        revived[0].stop()
+        with server.client() as client:
+            with pytest.raises(UnreachableError) as gone:
+                client.score("query", "document")
+            told += [repr(client), str(vars(client))]
+        for caught in (too_long, refused, gone):
+            told += [repr(caught.value), str(vars(caught.value))]
+            told += traceback.format_exception(caught.value)
+        told += [repr(server), server._repr_html_(), server.command, str(arguments)]
+    finally:
+        if reviving.is_alive():
+            reviving.join()
+        stop_all()
+    shown = [*told, caplog.text, *capfd.readouterr()]
+    stored = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert any(file.suffix == ".log" for file in stored)
+    assert KEY not in "\n".join(shown)
+    assert [file for file, content in stored.items() if KEY.encode() in content] == []
+
+
+KERNEL = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+from test_bulk_survives import ROWS, documents, queries
+from helpers import checkpoint
+from helpers.bulk import score_pairs
+from helpers.client import ScoreClient
+
+checkpoint.SAVE_SECONDS = 0.0
+url, path = sys.argv[3:]
+# It never gets to the end, however fast the machine is: the last rows wait for a line.
+given = documents(ROWS - 100, sys.stdin.readline)
+score_pairs(ScoreClient(url), queries(), given, batch_size=8, checkpoint=path)
+"""
+
+
+def test_a_run_whose_process_was_killed_goes_on_in_another(server, client, tmp_path, capsys):
+    path = tmp_path / "scores.parquet"
+    here = Path(__file__).parent
+    kernel = subprocess.Popen(
+        [sys.executable, "-c", KERNEL, str(here), str(here.parent), server.url, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: path.exists() or kernel.poll() is not None)
+        assert kernel.poll() is None
+    finally:
+        kernel.kill()
+        kernel.communicate()
+    kept = pd.read_parquet(path)["score"].tolist()
+    assert 0 < len(kept) < ROWS
+    columns = list(queries()), list(documents())
+    scores = score_pairs(client, *columns, batch_size=9, checkpoint=path)
+    assert f" {len(kept)}/{ROWS} [" in capsys.readouterr().err
+    assert scores[: len(kept)].tolist() == kept
+    assert scores == pytest.approx(scores_alone(client), abs=CLOSE)
+    assert list(path.parent.iterdir()) == [path]
