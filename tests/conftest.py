@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     The stored outputs of the notebooks are the offline reranker's, so it serves on a GPU too.
     """
     os.environ.setdefault("SCORE_MODEL", OFFLINE_MODEL_NAME)
-    for name in ("SCORE_SERVER_URL", "SCORE_API_KEY"):
+    for name in ("SCORE_SERVER_URL", "SCORE_API_KEY", "BEIR_DATASET"):
         os.environ.pop(name, None)
     if not Path(os.environ.get("SCORE_STATE_DIR", "")).name.startswith(PREFIX):
         # Not a run that another test started: that one shares the folder it was given.

@@ -6,14 +6,14 @@ What the notebooks import stands in `__all__`. Modules depend on each other in o
     errors <- checkpoint; checkpoint, client <- bulk
     hardware <- choices <- command; processes <- records; client <- launch <- server, proxy
     results <- plots, playground <- widgets
-    errors <- beir, calibration, retrieval; beir <- evaluation; plots <- their *_plots
+    corpus <- beir, retrieval <- evaluation; plots <- evaluation_plots, calibration_plots
 
 Only `wire` knows the API's field names, only `command` knows vLLM's flags, and only `choices`
 knows which model and which settings suit a machine. Nothing here imports vLLM or PyTorch: the
 engine may live in another environment than the notebook.
 """
 
-from helpers import corpus
+from helpers import beir, calibration_plots, corpus, evaluation, retrieval
 from helpers.bulk import score_frame, score_pairs
 from helpers.client import ScoreClient
 from helpers.errors import (
@@ -76,9 +76,13 @@ __all__ = [
     "UnknownFlagError",
     "UnreachableError",
     "bar_chart",
+    "beir",
+    "calibration_plots",
     "check_machine",
     "corpus",
+    "evaluation",
     "heat_map",
+    "retrieval",
     "score_frame",
     "score_pairs",
     "stop_all",

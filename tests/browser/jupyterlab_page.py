@@ -104,6 +104,11 @@ class Notebook:
     def run_all(self) -> None:
         """Run every cell from the top and wait for the last."""
         self._in_panel("await jupyterapp.commands.execute('notebook:run-all-cells')")
+        # The command ends at an error that a cell announces; the cells behind it still run.
+        self.page.wait_for_function(
+            "() => ![...document.querySelectorAll('.jp-InputPrompt')]"
+            ".some(prompt => prompt.textContent.includes('*'))"
+        )
 
     def run(self, cell: int, *, wait: bool = True) -> None:
         """Run the cell of this number, counted from 0 over cells of all kinds."""

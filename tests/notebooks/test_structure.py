@@ -12,9 +12,12 @@ NOTEBOOKS = notebook_paths()
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def test_the_collection_starts_with_notebook_00_and_leaves_no_number_out():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02}" for n in range(len(NOTEBOOKS))]
+def test_the_collection_starts_with_notebook_00_and_says_which_numbers_are_still_to_come():
     assert NOTEBOOKS[0].name == "00_start_here.ipynb"
+    numbers = [int(path.name[:2]) for path in NOTEBOOKS]
+    planned = set(range(numbers[-1])) - set(numbers)
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    assert {number for number in planned if f"({number})" not in text} == set()
 
 
 @each_notebook
