@@ -196,14 +196,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _table_rows(paths: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path in paths:
-        try:
-            table = pd.read_parquet(path)
-        except ImportError:
-            raise ScoreError(
-                f"{path.name} is a Parquet file, which takes a package to read. Install it with: "
-                "pip install pyarrow"
-            ) from None
-        for number, row in enumerate(table.to_dict("records"), start=1):
+        for number, row in enumerate(pd.read_parquet(path).to_dict("records"), start=1):
             yield f"{path}, row {number}", row
 
 

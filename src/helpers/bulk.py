@@ -29,8 +29,8 @@ from helpers.errors import (
     ServerFaultError,
     UnreachableError,
 )
-from helpers.inputs import check_text
-from helpers.wire import shorten_list
+from helpers.inputs import check_count, check_text
+from helpers.wire import given_options, shorten_list
 
 # A large model on a GPU takes some minutes from its start to its first score.
 PATIENCE = 600.0
@@ -79,8 +79,8 @@ def score_pairs(
     When a batch fails for good, no other is started, and its error is raised at once; `rows` on it
     says which pairs the batch held.
     """
-    _check_count("batch_size", batch_size)
-    _check_count("concurrency", concurrency)
+    check_count("batch_size", batch_size)
+    check_count("concurrency", concurrency)
     if patience is None:
         patience = 0.0 if checkpoint is None else PATIENCE
     _check_patience(patience)
@@ -248,7 +248,7 @@ def _scored(
 
 def _settings(client: ScoreClient, options: dict[str, Any]) -> dict[str, Any]:
     """Return what the scores depend on besides the texts: the model and the options."""
-    given = {name: value for name, value in options.items() if value is not None}
+    given = given_options(options)
     return {"model": client.model, **{name: given[name] for name in given.keys() - LABELS}}
 
 
@@ -304,11 +304,6 @@ def _check_columns(queries: Iterable[str], documents: Iterable[str]) -> int | No
 def _is_readable_twice(texts: Iterable[str]) -> bool:
     # A length alone does not say so: a progress bar around a generator has one too.
     return isinstance(texts, Sequence) or hasattr(texts, "tolist")
-
-
-def _check_count(name: str, value: object) -> None:
-    if type(value) is not int or value < 1:
-        raise InputError(f"{name} must be a whole number from 1 up, and is {value!r}.")
 
 
 def _check_patience(value: object) -> None:

@@ -14,13 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers.plots import BAR
+from helpers.plots import BAR, CONTRAST, GUIDE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Blue and orange stay apart for every common kind of colour blindness.
-FIRST, SECOND, GUIDE = BAR, "#d97706", "#6b7280"
 DASHED = {"color": GUIDE, "linestyle": "--", "linewidth": 1}
 
 
@@ -39,7 +37,7 @@ def sigmoid_chart(logits: ArrayLike, title: str | None = None) -> Axes:
     reach = max(8.0, np.abs(points).max() + 1)
     line = np.linspace(-reach, reach, 400)
     axes.plot(line, _sigmoid(line), color=GUIDE, zorder=1)
-    axes.scatter(points, _sigmoid(points), color=FIRST, alpha=0.5, s=28, label="real pairs")
+    axes.scatter(points, _sigmoid(points), color=BAR, alpha=0.5, s=28, label="real pairs")
     axes.axhline(0.5, **DASHED)
     axes.axvline(0, **DASHED)
     axes.set(xlabel="logit", ylabel="probability", ylim=(-0.05, 1.05))
@@ -64,10 +62,16 @@ def pair_chart(
     across, up, true = np.asarray(x), np.asarray(y), np.asarray(relevant, dtype=bool)
     shown = {"s": 18, "linewidths": 0.8}
     axes.scatter(
-        across[~true], up[~true], color=SECOND, marker="x", alpha=0.5, label="not relevant", **shown
+        across[~true],
+        up[~true],
+        color=CONTRAST,
+        marker="x",
+        alpha=0.5,
+        label="not relevant",
+        **shown,
     )
     axes.scatter(
-        across[true], up[true], color=FIRST, marker="o", alpha=0.6, label="relevant", **shown
+        across[true], up[true], color=BAR, marker="o", alpha=0.6, label="relevant", **shown
     )
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
@@ -87,9 +91,9 @@ def precision_recall_chart(
         The axes, for whoever wants to add to them.
     """
     axes = _axes("Precision and recall at every threshold", width=6.5, height=4.5)
-    axes.plot(recall, precision, color=FIRST, drawstyle="steps-post")
+    axes.plot(recall, precision, color=BAR, drawstyle="steps-post")
     for shape, (name, (across, up)) in zip(cycle("oDs^"), (marks or {}).items(), strict=False):
-        axes.plot(across, up, shape, color=SECOND, markeredgecolor="k", markersize=9, label=name)
+        axes.plot(across, up, shape, color=CONTRAST, markeredgecolor="k", markersize=9, label=name)
     if marks:
         axes.legend(loc="lower left", frameon=False)
     axes.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -108,7 +112,7 @@ def reliability_chart(curves: Mapping[str, pd.DataFrame]) -> Axes:
     """
     axes = _axes("Calibration: a probability against what happened", width=6.5, height=5)
     axes.plot([0, 1], [0, 1], label="perfect", **DASHED)
-    looks = zip(cycle([SECOND, FIRST]), cycle("so"), curves.items(), strict=False)
+    looks = zip(cycle([CONTRAST, BAR]), cycle("so"), curves.items(), strict=False)
     for colour, shape, (name, bins) in looks:
         axes.plot(bins["predicted"], bins["relevant"], color=colour, linewidth=1.5)
         area = 25 + 300 * bins["pairs"] / bins["pairs"].sum()
@@ -141,7 +145,7 @@ def difference_chart(reference: ArrayLike, other: ArrayLike, tolerance: float) -
     base, gaps = np.asarray(reference), np.asarray(other) - np.asarray(reference)
     axes.axhspan(-tolerance, tolerance, color=GUIDE, alpha=0.15, label=f"within {tolerance:g}")
     axes.axhline(0, **DASHED)
-    axes.scatter(base, gaps, color=FIRST, s=20, alpha=0.6, label=f"{len(base)} pairs")
+    axes.scatter(base, gaps, color=BAR, s=20, alpha=0.6, label=f"{len(base)} pairs")
     reach = 1.25 * max(tolerance, np.abs(gaps).max())
     axes.set(xlabel="score in this process", ylabel="server − process", ylim=(-reach, reach))
     axes.legend(loc="upper right", frameon=False, ncols=2)

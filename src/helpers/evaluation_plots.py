@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from helpers.errors import InputError
-from helpers.plots import BAR
+from helpers.plots import BAR, CONTRAST, GUIDE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Apart by colour, for every common kind of colour blindness, and by line and mark as well.
-CURVES = (("-o", BAR), ("--s", "#d97706"), (":^", "#6b7280"))
+CURVES = (("-o", BAR), ("--s", CONTRAST), (":^", GUIDE))
 
 
 def interval_chart(

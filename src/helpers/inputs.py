@@ -54,6 +54,12 @@ def as_texts(value: object, name: str) -> list[str]:
     return [check_text(item, f"{plural}[{position}]") for position, item in enumerate(items)]
 
 
+def check_count(name: str, value: object) -> None:
+    """Refuse what is no whole number from 1 up."""
+    if type(value) is not int or value < 1:
+        raise InputError(f"{name} must be a whole number from 1 up, and is {value!r}.")
+
+
 def check_shapes(queries: int, documents: int) -> None:
     """Refuse numbers of queries and documents that the score API can not pair.
 

@@ -12,8 +12,8 @@ from statistics import fmean
 import pandas as pd
 
 from helpers.errors import InputError
-from helpers.inputs import check_text
-from helpers.results import _Column, _Table, shorten
+from helpers.inputs import check_count, check_text
+from helpers.results import Column, Table, shorten
 
 # Short enough to be about one thing, long enough to hold a paragraph with its context.
 CHUNK_TOKENS = 128
@@ -61,7 +61,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, repr=False)
-class LongScoreResult(_Table):
+class LongScoreResult(Table):
     """Hold the score of a long document, with the scores of its chunks.
 
     query: the query. chunks: the N parts of the document, in order. scores: one for each part.
@@ -128,12 +128,12 @@ class LongScoreResult(_Table):
             f"{self.model} ({self.prompt_tokens:,} tokens) for: {shorten(self.query)}"
         )
 
-    def _columns(self) -> list[_Column]:
+    def _columns(self) -> list[Column]:
         spans = (chunk.tokens for chunk in self.chunks)
         return [
-            _Column.of_texts("tokens", (f"{span.start}–{span.stop}" for span in spans)),
-            _Column.of_numbers("score", self.scores, ".4f"),
-            _Column.of_texts("text", (chunk.text for chunk in self.chunks)),
+            Column.of_texts("tokens", (f"{span.start}–{span.stop}" for span in spans)),
+            Column.of_numbers("score", self.scores, ".4f"),
+            Column.of_texts("text", (chunk.text for chunk in self.chunks)),
         ]
 
 
@@ -191,8 +191,7 @@ def check_chunks(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
 
 def _checked_overlap(chunk_tokens: int, overlap_tokens: int | None) -> int:
     """Return the overlap, and refuse sizes with which a cut would never come to its end."""
-    if type(chunk_tokens) is not int or chunk_tokens < 1:
-        raise InputError(f"chunk_tokens must be a whole number from 1 up, not {chunk_tokens!r}.")
+    check_count("chunk_tokens", chunk_tokens)
     if overlap_tokens is None:
         return chunk_tokens // OVERLAP_SHARE
     if type(overlap_tokens) is not int or not 0 <= overlap_tokens < chunk_tokens:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BAR = "#2563eb"
+# Orange stays apart from the blue of the bars for every common kind of colour blindness.
+CONTRAST, GUIDE = "#d97706", "#6b7280"
 BARS_SHOWN = 20
 LABEL_WIDTH = 60
 # More can not be read: the values would touch each other.

@@ -19,7 +19,7 @@ WIDTH_SHOWN = 80
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """Hold one column of a table for eyes: numbers stand on the right, texts on the left."""
 
     name: str
@@ -27,12 +27,14 @@ class _Column:
     is_text: bool = True
 
     @classmethod
-    def of_numbers(cls, name: str, numbers: Iterable[float], form: str = "") -> _Column:
+    def of_numbers(cls, name: str, numbers: Iterable[float], form: str = "") -> Column:
+        """Make a column of numbers, written in a form such as ".4f"."""
         cells = [format(number, form) for number in islice(numbers, ROWS_SHOWN)]
         return cls(name, cells, is_text=False)
 
     @classmethod
-    def of_texts(cls, name: str, texts: Iterable[str]) -> _Column:
+    def of_texts(cls, name: str, texts: Iterable[str]) -> Column:
+        """Make a column of texts, each shortened to one line."""
         return cls(name, [shorten(text) for text in islice(texts, ROWS_SHOWN)])
 
     def aligned(self) -> list[str]:
@@ -48,7 +50,7 @@ class _Column:
         return left, f' dir="auto"{left}' if self.is_text else ""
 
 
-class _Table(ABC):
+class Table(ABC):
     """Show a result as a table: its first rows, a caption above, and how many more there are."""
 
     scores: tuple[float, ...]
@@ -57,7 +59,7 @@ class _Table(ABC):
     def _caption(self) -> str: ...
 
     @abstractmethod
-    def _columns(self) -> list[_Column]: ...
+    def _columns(self) -> list[Column]: ...
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -92,7 +94,7 @@ class _Table(ABC):
 
 
 @dataclass(frozen=True, repr=False)
-class ScoreResult(_Table):
+class ScoreResult(Table):
     """Hold the scores of N pairs, in the order in which they were sent.
 
     queries, documents: the N pairs; one query sent with many documents stands here N times.
@@ -123,12 +125,7 @@ class ScoreResult(_Table):
 
     def __post_init__(self) -> None:
         """Refuse columns of different lengths."""
-        lengths = (len(self.queries), len(self.documents), len(self.scores))
-        if len(set(lengths)) != 1:
-            raise InputError(
-                "queries, documents and scores must have one length, and have "
-                f"{lengths[0]}, {lengths[1]} and {lengths[2]}."
-            )
+        _check_lengths(queries=self.queries, documents=self.documents, scores=self.scores)
 
     @property
     def score(self) -> float:
@@ -165,16 +162,16 @@ class ScoreResult(_Table):
     def _caption(self) -> str:
         return f"{_counted(len(self), 'pair')} scored by {self.model} ({_tokens(self)})"
 
-    def _columns(self) -> list[_Column]:
+    def _columns(self) -> list[Column]:
         return [
-            _Column.of_numbers("score", self.scores, ".4f"),
-            _Column.of_texts("query", self.queries),
-            _Column.of_texts("document", self.documents),
+            Column.of_numbers("score", self.scores, ".4f"),
+            Column.of_texts("query", self.queries),
+            Column.of_texts("document", self.documents),
         ]
 
 
 @dataclass(frozen=True, repr=False)
-class RerankResult(_Table):
+class RerankResult(Table):
     """Hold the documents of one query, best first.
 
     query: what they were ranked for.
@@ -206,12 +203,7 @@ class RerankResult(_Table):
 
     def __post_init__(self) -> None:
         """Refuse columns of different lengths."""
-        lengths = (len(self.documents), len(self.indices), len(self.scores))
-        if len(set(lengths)) != 1:
-            raise InputError(
-                "documents, indices and scores must have one length, and have "
-                f"{lengths[0]}, {lengths[1]} and {lengths[2]}."
-            )
+        _check_lengths(documents=self.documents, indices=self.indices, scores=self.scores)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a DataFrame of N rows with the columns rank (from 1), index, score, document."""
@@ -227,13 +219,23 @@ class RerankResult(_Table):
         ranked = f"{_counted(len(self), 'document')} ranked by {self.model} ({_tokens(self)})"
         return f"{ranked} for: {shorten(self.query)}"
 
-    def _columns(self) -> list[_Column]:
+    def _columns(self) -> list[Column]:
         return [
-            _Column.of_numbers("rank", range(1, len(self) + 1)),
-            _Column.of_numbers("index", self.indices),
-            _Column.of_numbers("score", self.scores, ".4f"),
-            _Column.of_texts("document", self.documents),
+            Column.of_numbers("rank", range(1, len(self) + 1)),
+            Column.of_numbers("index", self.indices),
+            Column.of_numbers("score", self.scores, ".4f"),
+            Column.of_texts("document", self.documents),
         ]
+
+
+def _check_lengths(**columns: Sequence[object]) -> None:
+    lengths = [len(column) for column in columns.values()]
+    if len(set(lengths)) != 1:
+        names, numbers = list(columns), list(map(str, lengths))
+        raise InputError(
+            f"{', '.join(names[:-1])} and {names[-1]} must have one length, and have "
+            f"{', '.join(numbers[:-1])} and {numbers[-1]}."
+        )
 
 
 def _counted(number: int, noun: str) -> str:

@@ -10,7 +10,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,15 @@ OTHER_SPELLINGS = frozenset({"items", "data_1", "data_2", "text_1", "text_2"})
 LONGEST_MESSAGE = 500
 
 
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are not None: only these are sent, and only these matter.
+
+    >>> given_options({"user": None, "use_activation": False})
+    {'use_activation': False}
+    """
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def score_payload(
     model: str, query: str | list[str], document: str | list[str], options: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -41,8 +50,7 @@ def score_payload(
     >>> score_payload("m", "capital of France?", "Paris.", {"user": None, "use_activation": False})
     {'model': 'm', 'queries': 'capital of France?', 'documents': 'Paris.', 'use_activation': False}
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    return {"model": model, "queries": query, "documents": document, **given}
+    return {"model": model, "queries": query, "documents": document, **given_options(options)}
 
 
 def score_result(answer: object, queries: list[str], documents: list[str]) -> ScoreResult:
@@ -50,12 +58,11 @@ def score_result(answer: object, queries: list[str], documents: list[str]) -> Sc
 
     Raises `ResponseError` unless there is exactly one finite score for each pair.
     """
-    if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
-        raise ResponseError(f"Expected an answer with a list `data`, got {_sketch(answer)}.")
+    scores = _in_order(answer, len(queries), "pair", "score", _score_of_pair)
     return ScoreResult(
         queries=tuple(queries),
         documents=tuple(documents),
-        scores=_scores_in_order(answer["data"], len(queries)),
+        scores=tuple(scores),
         model=str(answer.get("model", "")),
         prompt_tokens=_prompt_tokens(answer),
         request_id=str(answer.get("id", "")),
@@ -71,8 +78,7 @@ def rerank_payload(
     >>> rerank_payload("m", "capital of France?", ["Lyon.", "Paris."], {"top_n": 1, "user": None})
     {'model': 'm', 'query': 'capital of France?', 'documents': ['Lyon.', 'Paris.'], 'top_n': 1}
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    return {"model": model, "query": query, "documents": documents, **given}
+    return {"model": model, "query": query, "documents": documents, **given_options(options)}
 
 
 def rerank_result(
@@ -115,8 +121,7 @@ def embed_payload(
     >>> embed_payload("m", ["Lyon.", "Paris."], {"truncate_prompt_tokens": None})
     {'model': 'm', 'input': ['Lyon.', 'Paris.']}
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    return {"model": model, "input": documents, **given}
+    return {"model": model, "input": documents, **given_options(options)}
 
 
 def embed_result(answer: object, count: int) -> np.ndarray:
@@ -125,22 +130,9 @@ def embed_result(answer: object, count: int) -> np.ndarray:
     Returns float32 of shape (count, size of a vector). Raises `ResponseError` unless there is
     exactly one vector of finite numbers for each text, and all have one size.
     """
-    if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
-        raise ResponseError(f"Expected an answer with a list `data`, got {_sketch(answer)}.")
-    if len(answer["data"]) != count:
-        raise ResponseError(f"{count} texts were sent and {len(answer['data'])} vectors came back.")
-    vectors: dict[int, object] = {}
-    for entry in answer["data"]:
-        if not isinstance(entry, dict) or type(entry.get("index")) is not int:
-            raise ResponseError(f"Expected a vector with an index, got {_sketch(entry)}.")
-        vectors[entry["index"]] = entry.get("embedding")
-    if vectors.keys() != set(range(count)):
-        raise ResponseError(
-            f"Expected one vector for each index from 0 to {count - 1}, "
-            f"got the indices {shorten_list(sorted(vectors))}."
-        )
+    vectors = _in_order(answer, count, "text", "vector", lambda entry: entry.get("embedding"))
     try:
-        matrix = np.array([vectors[index] for index in range(count)])
+        matrix = np.array(vectors)
     except ValueError:
         raise ResponseError("The vectors that came back have different sizes.") from None
     if matrix.ndim != 2 or matrix.dtype.kind not in "if":
@@ -187,20 +179,33 @@ def _score(score: object, owner: str) -> float:
     return float(score)
 
 
-def _scores_in_order(data: list[object], count: int) -> tuple[float, ...]:
+def _score_of_pair(entry: dict[str, Any]) -> float:
+    return _score(entry.get("score"), f"pair {entry['index']}")
+
+
+def _in_order(
+    answer: object, count: int, sent: str, back: str, value: Callable[[dict[str, Any]], Any]
+) -> list[Any]:
+    """Return the value of each entry of `data`, in the order of the request.
+
+    sent, back: what was sent and what came back, in the singular, for the messages.
+    """
+    if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
+        raise ResponseError(f"Expected an answer with a list `data`, got {_sketch(answer)}.")
+    data = answer["data"]
     if len(data) != count:
-        raise ResponseError(f"{count} pairs were sent and {len(data)} scores came back.")
-    scores: dict[int, float] = {}
+        raise ResponseError(f"{count} {sent}s were sent and {len(data)} {back}s came back.")
+    values: dict[int, Any] = {}
     for entry in data:
         if not isinstance(entry, dict) or type(entry.get("index")) is not int:
-            raise ResponseError(f"Expected a score with an index, got {_sketch(entry)}.")
-        scores[entry["index"]] = _score(entry.get("score"), f"pair {entry['index']}")
-    if scores.keys() != set(range(count)):
+            raise ResponseError(f"Expected a {back} with an index, got {_sketch(entry)}.")
+        values[entry["index"]] = value(entry)
+    if values.keys() != set(range(count)):
         raise ResponseError(
-            f"Expected one score for each index from 0 to {count - 1}, "
-            f"got the indices {shorten_list(sorted(scores))}."
+            f"Expected one {back} for each index from 0 to {count - 1}, "
+            f"got the indices {shorten_list(sorted(values))}."
         )
-    return tuple(scores[index] for index in range(count))
+    return [values[index] for index in range(count)]
 
 
 def tokenize_payload(model: str, text: str, *, add_special_tokens: bool) -> dict[str, Any]:

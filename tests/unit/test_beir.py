@@ -89,7 +89,6 @@ def test_compressed_lines_and_judgments_at_the_top_are_read_too(folder):
 
 
 def test_tables_of_the_hub_are_read_too(folder):
-    pytest.importorskip("pyarrow", reason="pandas reads Parquet with pyarrow")
     expected = beir.load(folder)
     for part, records in (("corpus", DOCUMENTS), ("queries", QUERIES)):
         (folder / f"{part}.jsonl").unlink()
