@@ -1,0 +1,62 @@
+"""What the browser tests share: one JupyterLab, one Chromium, and a page for each test.
+
+Without a Chromium on the machine these tests are skipped, and the reason says what to install.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from jupyterlab_page import Lab, Notebook
+from playwright.sync_api import Browser, sync_playwright
+
+from helpers.server import ScoreServer
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+PICTURES = REPOSITORY / ".artefacts" / "browser"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Give the Chromium of this machine, without a window."""
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine; on Debian: apt-get install chromium")
+    with sync_playwright() as playwright:
+        # The sandbox needs rights that a container's root does not have; the pages are our own.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, server: ScoreServer) -> Iterator[Lab]:
+    """Give a JupyterLab on a copy of the notebooks; the score server is up before it starts."""
+    home = tmp_path_factory.mktemp("lab")
+    shutil.copytree(REPOSITORY / "notebooks", home / "notebooks")
+    with Lab(home) as lab:
+        yield lab
+
+
+@pytest.fixture
+def pictures() -> Path:
+    """Give the folder that keeps the screenshots of the last run; it is not in the repository."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    return PICTURES
+
+
+@pytest.fixture
+def notebook(chromium: Browser, lab: Lab) -> Iterator[Notebook]:
+    """Give an empty page: `notebook.open(name)` fills it; its kernel ends with the test."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    driver = Notebook(page, lab)
+    yield driver
+    driver.close()

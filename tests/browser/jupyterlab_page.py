@@ -1,0 +1,188 @@
+"""Drive JupyterLab in a browser: start it, open a notebook, run cells, read what they show."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+from playwright.sync_api import Page
+
+# Generous: a launch of vLLM may be part of a cell.
+CELL_TIMEOUT = 600_000  # milliseconds
+SETTINGS = {
+    # No question about news over the page, and all cells in the page, in sight or not.
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+PANEL = "[...jupyterapp.shell.widgets('main')].find(w => w.context?.path === name)"
+
+
+class Lab:
+    """Run JupyterLab on `home/notebooks`, with settings of its own, on a free loopback port."""
+
+    def __init__(self, home: Path) -> None:
+        """Write the settings; nothing is started yet."""
+        self.home, self.notebooks = home, home / "notebooks"
+        self.token = secrets.token_hex(16)
+        for name, values in SETTINGS.items():
+            file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(values))
+
+    def __enter__(self) -> Lab:
+        """Start it and wait until it answers."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+        command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"]
+        command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}"]
+        command += [f"--ServerApp.root_dir={self.notebooks}", "--LabApp.expose_app_in_browser=True"]
+        env = {
+            **os.environ,
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "JUPYTER_CONFIG_DIR": str(self.home / "config"),
+            "JUPYTERLAB_SETTINGS_DIR": str(self.home / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(self.home / "workspaces"),
+        }
+        with (self.home / "lab.log").open("w") as log:
+            self.process = subprocess.Popen(
+                command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        for _ in range(600):
+            try:
+                if requests.get(f"{self.url}/api?token={self.token}", timeout=5).ok:
+                    return self
+            except requests.ConnectionError:
+                time.sleep(0.2)
+            if self.process.poll() is not None:
+                break
+        self.__exit__()
+        raise RuntimeError(f"JupyterLab did not start:\n{(self.home / 'lab.log').read_text()}")
+
+    def __exit__(self, *_: object) -> None:
+        """End it with its kernels; score servers have sessions of their own and stay."""
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, sign)
+                try:
+                    self.process.wait(timeout=30)
+                except subprocess.TimeoutExpired:
+                    continue
+
+
+class Notebook:
+    """Open one notebook in a page and act on it as a learner does."""
+
+    def __init__(self, page: Page, lab: Lab) -> None:
+        """Take an empty page; `open` comes first."""
+        self.page, self.lab, self.name = page, lab, ""
+        page.set_default_timeout(CELL_TIMEOUT)
+
+    def open(self, name: str) -> Notebook:
+        """Open a notebook and wait until its kernel answers."""
+        self.name = name
+        # `reset` closes what the test before has left open.
+        self.page.goto(f"{self.lab.url}/lab/tree/{name}?reset&token={self.lab.token}")
+        self.page.wait_for_function(f"name => window.jupyterapp && {PANEL} !== undefined", arg=name)
+        self._in_panel("await panel.context.ready; await panel.sessionContext.ready")
+        self.page.wait_for_function(
+            f"name => ({PANEL}).sessionContext.session?.kernel?.status === 'idle'", arg=name
+        )
+        return self
+
+    def run_all(self) -> None:
+        """Run every cell from the top and wait for the last."""
+        self._in_panel("await jupyterapp.commands.execute('notebook:run-all-cells')")
+        # The command ends at an error that a cell announces, while the cells behind it still run.
+        # The kernel takes requests in order, so it answers this one after the last cell.
+        self._in_panel("await panel.sessionContext.session.kernel.requestExecute({code: ''}).done")
+
+    def run(self, cell: int, *, wait: bool = True) -> None:
+        """Run the cell of this number, counted from 0 over cells of all kinds."""
+        self._in_panel(
+            f"panel.content.deselectAll(); panel.content.activeCellIndex = {cell};"
+            f"{'await' if wait else 'void'} jupyterapp.commands.execute('notebook:run-cell')"
+        )
+
+    def interrupt(self) -> None:
+        """Interrupt the kernel."""
+        self._in_panel("await panel.sessionContext.session.kernel.interrupt()")
+
+    def restart(self) -> None:
+        """Restart the kernel and wait until it answers."""
+        self._in_panel("await panel.sessionContext.session.kernel.restart()")
+        self._in_panel("await panel.sessionContext.session.kernel.info")
+
+    def cells(self) -> list[dict[str, Any]]:
+        """Return the cells as they would be stored now (nbformat's JSON)."""
+        return self._in_panel("return panel.content.model.toJSON().cells")
+
+    def text_of(self, cell: int) -> str:
+        """Return all that a cell has printed or shown as text."""
+        parts = []
+        for output in self.cells()[cell].get("outputs", []):
+            shown = output.get("text") or output.get("data", {}).get("text/plain", "")
+            shown = shown or output.get("evalue", "")
+            parts.append(shown if isinstance(shown, str) else "".join(shown))
+        return "\n".join(parts)
+
+    def errors(self) -> list[str]:
+        """Return the errors that no cell announces by the tag `raises-exception`."""
+        return [
+            f"{output['ename']}: {output['evalue']} in {''.join(cell['source'])[:80]!r}"
+            for cell in self.cells()
+            if "raises-exception" not in cell["metadata"].get("tags", [])
+            for output in cell.get("outputs", [])
+            if output["output_type"] == "error"
+        ]
+
+    def too_wide(self) -> list[str]:
+        """Return the start of each output that the page cuts at its right edge."""
+        return self.page.evaluate(
+            """() => [...document.querySelectorAll('.jp-OutputArea-output')]
+                .filter(e => e.scrollWidth > e.clientWidth + 2 && e.clientWidth > 0)
+                .map(e => e.innerText.slice(0, 80))"""
+        )
+
+    def wait_until_shown(self, selector: str, script: str, arg: object = None) -> None:
+        """Wait until `script`, given all elements of `selector` and `arg`, is true."""
+        self.page.wait_for_function(
+            f"([selector, arg]) => (({script})([...document.querySelectorAll(selector)], arg))",
+            arg=[selector, arg],
+        )
+
+    def use_theme(self, name: str) -> None:
+        """Switch JupyterLab's theme, such as 'JupyterLab Dark'."""
+        self._in_panel(
+            f"await jupyterapp.commands.execute('apputils:change-theme', {{theme: {name!r}}})"
+        )
+
+    def photograph(self, file: Path, *, width: int) -> None:
+        """Write a picture of the whole notebook at a page width in pixels."""
+        self.page.set_viewport_size({"width": width, "height": 900})
+        height = self.page.evaluate(
+            "() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight"
+        )
+        self.page.set_viewport_size({"width": width, "height": min(int(height) + 120, 16_000)})
+        self.page.screenshot(path=str(file))
+        self.page.set_viewport_size({"width": width, "height": 900})
+
+    def close(self) -> None:
+        """End the kernel and the page; nothing is saved."""
+        if self.name:
+            self._in_panel("await panel.sessionContext.shutdown()")
+        self.page.close()
+
+    def _in_panel(self, script: str) -> Any:
+        return self.page.evaluate(f"async name => {{ const panel = {PANEL}; {script} }}", self.name)
