@@ -1,4 +1,11 @@
-"""Let stored notebook outputs differ from fresh ones where two processors differ: in the scores.
+"""Let nbval run solutions, see through what differs between processors, share out the tests.
+
+`make test` runs the tests in two processes. What uses the run's one server, notebooks too, stays
+together in the first, in its order; the second takes everything else.
+
+Every solution runs where a learner would load it: right after the empty cell of its exercise, in
+the kernel of its notebook. Each ends with asserts about its results, and what comes after it must
+give the stored outputs, solved or not.
 
 nbval compares texts. A score that was computed in bfloat16 and one computed in float32 differ by
 up to 0.02, and a rounded score may flip at its edge for far less. So before nbval compares, each
@@ -11,9 +18,11 @@ from __future__ import annotations
 import copy
 import math
 import re
+from pathlib import Path
 
 import pytest
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 from nbval.plugin import IPyNbCell
 
 # The offline reranker's scores in bfloat16 and float32 differ by at most 0.02; rounding to two
@@ -22,6 +31,33 @@ TOLERANCE = 0.03
 # With the spaces before it, because columns are padded to the widest number. Version numbers and
 # addresses (two dots or more) are none.
 NUMBER = re.compile(r" *(?<![\w.])[-+]?\d+\.\d+(?:e[-+]?\d+)?(?!\.?\w)")
+
+
+LOAD = re.compile(r"^# %load (solutions/\d\d_exercise_\d+\.py)$", re.MULTILINE)
+
+
+@pytest.hookimpl(tryfirst=True)  # before anything is deselected, so that -k knows solutions too
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put each solution after the cell that names it, and keep together what shares the server."""
+    for place in range(len(items) - 1, -1, -1):
+        item = items[place]
+        if isinstance(item, IPyNbCell) and (named := LOAD.search(item.cell.source)):
+            items.insert(place + 1, solution_of(item, named.group(1)))
+    for item in items:
+        if isinstance(item, IPyNbCell) or "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("server"))
+
+
+def solution_of(exercise: IPyNbCell, name: str) -> IPyNbCell:
+    """Return a cell for nbval that runs a solution; it has no stored output to compare with."""
+    path = Path(exercise.parent.path).parent / name
+    return IPyNbCell.from_parent(
+        exercise.parent,
+        name=f"{exercise.name}, {name}",
+        cell_num=exercise.cell_num,
+        cell=new_code_cell(path.read_text("utf-8")),
+        options=dict.fromkeys(("skip", "check", "check_exception"), False),
+    )
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
