@@ -10,6 +10,7 @@ The syntax stays that of Python 3.6, so that an old Python can say that it is to
 import argparse
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import platform
@@ -76,16 +77,22 @@ def check_python(version):
 
 
 def check_venv_module():
-    """Refuse a Python that cannot create environments (Debian ships that part separately)."""
-    try:
-        import ensurepip  # noqa: F401
-        import venv  # noqa: F401
-    except ImportError:
+    """Refuse a Python that cannot create environments with pip in them.
+
+    Debian ships ensurepip separately, and hosted platforms often leave it out; their own pip will
+    do in its place.
+    """
+    if not (is_there("venv") and (is_there("ensurepip") or is_there("pip"))):
         raise Refusal(
             "This Python (%s) cannot create environments: its venv module is not complete.\n"
             "On Debian and Ubuntu: sudo apt install python3-venv. "
             "Or name another Python: make PYTHON=python3.12 lab" % sys.executable
-        ) from None
+        )
+
+
+def is_there(module):
+    """Tell whether a module could be imported."""
+    return importlib.util.find_spec(module) is not None
 
 
 def check_platform(machine):
@@ -405,9 +412,19 @@ def create(environment):
 
     if environment.folder.exists():
         shutil.rmtree(str(environment.folder))
-    venv.EnvBuilder(with_pip=True, symlinks=True, prompt=environment.repository.name).create(
+    own_pip = is_there("ensurepip")
+    venv.EnvBuilder(with_pip=own_pip, symlinks=True, prompt=environment.repository.name).create(
         str(environment.folder)
     )
+    if not own_pip:
+        command = [sys.executable, "-m", "pip", "--python", str(environment.python), "install"]
+        command += ["--quiet", "--disable-pip-version-check", "pip"]
+        if subprocess.call(command, env=pip_environment()):
+            raise Refusal(
+                "The pip of this Python (%s) could not put a pip into .venv; what it said stands "
+                "above. It takes pip 22.3 or newer: %s -m pip install --upgrade pip"
+                % (sys.executable, sys.executable)
+            )
 
 
 def fill(environment, profile, dropped):

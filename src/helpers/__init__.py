@@ -4,7 +4,8 @@ What the notebooks import stands in `__all__`. Modules depend on each other in o
 
     errors <- inputs, results <- long_documents <- wire <- transport, client
     errors <- checkpoint; checkpoint, client <- bulk
-    hardware <- choices <- command; processes <- records; client <- launch <- server, proxy
+    hardware <- choices <- command; processes <- records; engine <- offline_model
+    client <- launch <- server, proxy; server <- machine_check
     results <- plots, playground <- widgets
     corpus <- beir, retrieval <- evaluation; plots <- evaluation_plots, calibration_plots
 

@@ -19,11 +19,12 @@ from pathlib import Path
 from helpers import choices, records
 from helpers.client import ScoreClient
 from helpers.command import Engine, find_engine
+from helpers.engine import can_build_engine, engine_python
 from helpers.errors import EngineMissingError, ScoreError
 from helpers.hardware import GIB, Machine, hub_state, look_at_machine
 from helpers.model_folder import is_local
 from helpers.offline_model import OFFLINE_MODEL_NAME
-from helpers.server import MODEL_VARIABLE, PYTHON_VARIABLE, URL_VARIABLE
+from helpers.server import MODEL_VARIABLE, URL_VARIABLE
 
 OLDEST_PYTHON = (3, 11)
 # The versions of vLLM that `command` is written for.
@@ -66,6 +67,7 @@ class Seen:
     """What was found on this machine, before any judgment.
 
     engine, engine_problem: the vLLM that would serve, or the sentence why there is none.
+    can_build_engine: whether the first start builds an environment for it beside the kernel's.
     hub: what `hardware.hub_state` says of the model that needs the hub, "" if it was not asked.
     asked_model: what the environment variable SCORE_MODEL names.
     servers: name of the model and address of each score server that runs here.
@@ -77,6 +79,7 @@ class Seen:
     python: tuple[int, ...] = tuple(sys.version_info[:3])
     engine: Engine | None = None
     engine_problem: str = ""
+    can_build_engine: bool = False
     hub: str = ""
     asked_model: str | None = None
     servers: tuple[tuple[str, str], ...] = ()
@@ -190,7 +193,7 @@ def look_around() -> Seen:
         )
     engine, problem = None, ""
     try:
-        engine = find_engine(os.environ.get(PYTHON_VARIABLE) or sys.executable)
+        engine = find_engine(engine_python())
     except EngineMissingError as error:
         problem = str(error)
     wanted = asked or choices.HUB_MODEL
@@ -198,6 +201,7 @@ def look_around() -> Seen:
         machine,
         engine=engine,
         engine_problem=problem,
+        can_build_engine=can_build_engine(),
         hub="" if is_local(wanted) else hub_state_within(wanted, HUB_TIMEOUT),
         asked_model=asked,
         servers=tuple(
@@ -355,7 +359,11 @@ def engine_row(seen: Seen) -> Row:
     """The vLLM that will serve, in whichever interpreter it lives."""
     engine = seen.engine
     if engine is None:
-        return Row("vLLM", "fix", seen.engine_problem.partition(". ")[0], "Run: make lab")
+        found = seen.engine_problem.partition(". ")[0]
+        if seen.can_build_engine:
+            advice = "The first start builds one beside this kernel, in a few minutes."
+            return Row("vLLM", "warn", found, advice)
+        return Row("vLLM", "fix", found, "Run: make lab")
     found = f"{engine.version}, {'CPU' if engine.cpu_build else 'GPU'} build"
     if not engine.cpu_build and seen.machine.gpu is None:
         advice = "A GPU build needs a GPU. Run: PROFILE=cpu make lab"

@@ -13,11 +13,13 @@ import json
 import os
 import shutil
 import tempfile
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from helpers.engine import engine_packages
 from helpers.errors import ScoreError
 from helpers.records import state_dir
 
@@ -68,12 +70,14 @@ def offline_model_path(adapter: Path | None = None) -> Path:
 
 
 def base_encoder_path() -> Path:
-    """Return the folder of the MiniLM-L6 encoder that ships as a Python package.
+    """Return the folder of the MiniLM-L6 encoder, a Python package of the kernel or of `.venv`.
 
     Raises:
-        ScoreError: The package is not installed.
+        ScoreError: The package is installed in neither.
     """
-    spec = importlib.util.find_spec(BASE_PACKAGE)
+    spec = importlib.util.find_spec(BASE_PACKAGE) or PathFinder.find_spec(
+        BASE_PACKAGE, engine_packages()
+    )
     if spec is None or spec.origin is None:
         raise ScoreError(
             "The encoder of the offline reranker is not installed. "

@@ -10,7 +10,6 @@ import hashlib
 import html
 import os
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from helpers.command import (
     find_preloads,
     normal_flags,
 )
+from helpers.engine import engine_python, prepare_engine
 from helpers.errors import (
     InputError,
     LaunchError,
@@ -49,7 +49,6 @@ from helpers.progress import StageProgress
 from helpers.records import Record
 
 URL_VARIABLE = "SCORE_SERVER_URL"
-PYTHON_VARIABLE = "SCORE_SERVER_PYTHON"
 MODEL_VARIABLE = "SCORE_MODEL"
 PORT_ATTEMPTS = 3
 
@@ -75,7 +74,8 @@ class ScoreServer:
         BAAI/bge-reranker-v2-m3 on a GPU that can get it, else the offline reranker. The
         environment variable SCORE_MODEL comes between.
     port: the port to try first; the next free one is taken instead if it is in use.
-    python: the interpreter that has vLLM (default: SCORE_SERVER_PYTHON, then the kernel's own).
+    python: the interpreter that has vLLM (default: SCORE_SERVER_PYTHON, then the kernel's own,
+        then that of `.venv` in the repository, which `start` builds if there is no other).
     dtype, threads (CPU only), gpu_memory_utilization (GPU only), enforce_eager: override what
         suits the machine; see `choices`.
     max_model_len: the most tokens of a pair (default: what the model was made for).
@@ -120,7 +120,7 @@ class ScoreServer:
             raise InputError("start_timeout and stall_timeout must be more than 0 seconds.")
         self._asked_model = None if model is None else os.fspath(model)
         self._asked_port = port
-        self._python = os.fspath(python or os.environ.get(PYTHON_VARIABLE) or sys.executable)
+        self._named_python = None if python is None else os.fspath(python)
         self._asked = {
             "dtype": dtype,
             "threads": threads,
@@ -154,6 +154,8 @@ class ScoreServer:
             return self
         if self._record is not None and self._works(self._record):
             return self
+        if self._named_python is None:
+            prepare_engine()
         found = records.load(self._plan.key)
         if found is not None and found.ready and self._works(found):
             return self._take(found, adopted=True)
@@ -278,7 +280,8 @@ class ScoreServer:
     @cached_property
     def _plan(self) -> Plan:
         machine = look_at_machine(records.state_dir())
-        engine = find_engine(self._python)
+        python = self._named_python or engine_python()
+        engine = find_engine(python)
         device = choosing.choose_device(machine, cpu_build=engine.cpu_build)
         asked = self._asked_model or os.environ.get(MODEL_VARIABLE) or None
         on_gpu = device.value == "gpu"
@@ -316,7 +319,7 @@ class ScoreServer:
         # rest, changes from one minute to the next.
         key = records.key_of(
             {
-                "python": _environment_of(self._python),
+                "python": _environment_of(python),
                 "model": path,
                 "served_name": served,
                 "api_key": hashlib.sha256((self._api_key or "").encode()).hexdigest(),

@@ -524,3 +524,20 @@ def test_what_pip_cannot_find_is_said_and_leaves_no_stamp(small) -> None:
     assert "No matching distribution found for alpha==3" in said
     assert str(small.environment.log) in said
     assert small.environment.read_stamp() == {}
+
+
+def test_a_python_without_ensurepip_lends_its_own_pip(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(setup_env, "is_there", lambda module: module != "ensurepip")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(small.wheels))
+    setup_env.check_venv_module()
+    environment = setup_env.Environment(tmp_path)
+    setup_env.create(environment)
+    asked = [environment.python, "-m", "pip", "--version"]
+    assert str(tmp_path) in subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_python_with_neither_ensurepip_nor_pip_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(setup_env, "is_there", lambda module: module == "venv")
+    with pytest.raises(setup_env.Refusal, match="python3-venv"):
+        setup_env.check_venv_module()

@@ -1,0 +1,103 @@
+"""A kernel with a numpy and a torch of its own, as on a hosted platform: vLLM serves beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from helpers.engine import REPOSITORY
+
+OLDER_NUMPY = "2.1.3"
+OTHER_TORCH = "2.4.1"
+KERNEL = """
+import importlib.metadata, importlib.util, sys
+import numpy, torch
+assert importlib.util.find_spec("vllm") is None, "this kernel must have no vLLM"
+from helpers import ScoreServer
+with ScoreServer("offline-reranker", port=0) as server:
+    with server.client() as client:
+        result = client.score("What is the capital of France?", "The capital of France is Paris.")
+assert ".venv" in server.command, server.command
+print("score", result.score, numpy.__version__, torch.__version__)
+"""
+
+
+def test_vllm_serves_a_kernel_whose_packages_stay_as_they_are(state: Path, tmp_path: Path) -> None:
+    if not (REPOSITORY / ".venv" / "setup-stamp.json").is_file():
+        pytest.skip("this run's environment is not .venv: make test builds it")
+    packages = kernel_environment(tmp_path / "kernel")
+    before = digests(packages)
+    outside = ("SCORE_SERVER_PYTHON", "PYTHONPATH", "VIRTUAL_ENV")
+    done = subprocess.run(
+        [tmp_path / "kernel/bin/python", "-B", "-c", KERNEL],
+        env={name: value for name, value in os.environ.items() if name not in outside},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    score, numpy, torch = re.search(r"score (\S+) (\S+) (\S+)", done.stdout).groups()
+    assert float(score) > 0.5
+    assert (numpy, torch) == (OLDER_NUMPY, OTHER_TORCH)
+    assert digests(packages) == before
+
+
+def kernel_environment(folder: Path) -> Path:
+    """Make an environment with what `helpers` needs, another numpy and another torch.
+
+    The other packages are links to this environment's. Of torch there is only the name: nothing
+    may import it, and nothing may replace it.
+    """
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    for name in needed_by("vllm-score-notebooks") - {"numpy", "vllm-score-notebooks"}:
+        for top in top_files(name):
+            if not (packages / top.name).exists():
+                (packages / top.name).symlink_to(top)
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target"]
+    done = subprocess.run([*pip, packages, f"numpy=={OLDER_NUMPY}"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no package index has numpy {OLDER_NUMPY} here: {done.stderr[-200:]}")
+    (packages / "torch").mkdir()
+    (packages / "torch/__init__.py").write_text(f"__version__ = '{OTHER_TORCH}'\n")
+    (packages / "helpers.pth").write_text(f"{REPOSITORY / 'src'}\n")
+    return packages
+
+
+def needed_by(name: str) -> set[str]:
+    """Return a distribution and all that it needs, on this machine and without extras."""
+    found, waiting = set(), [name]
+    while waiting:
+        current = waiting.pop()
+        if current in found:
+            continue
+        found.add(current)
+        for text in importlib.metadata.requires(current) or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement.name)
+    return found
+
+
+def top_files(name: str) -> set[Path]:
+    """Return the files and folders that a distribution has put into site-packages."""
+    distribution = importlib.metadata.distribution(name)
+    tops = {file.parts[0] for file in distribution.files or [] if file.parts[0] != ".."}
+    return {Path(distribution.locate_file(top)) for top in tops - {"__pycache__"}}
+
+
+def digests(packages: Path) -> dict[str, str]:
+    """Return the hash of every file of the environment's own, links left out."""
+    return {
+        str(path.relative_to(packages)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in packages.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
