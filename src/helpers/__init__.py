@@ -7,14 +7,26 @@ What the notebooks import stands in `__all__`. Modules depend on each other in o
     hardware <- choices <- command; processes <- records; engine <- offline_model
     client <- launch <- server, proxy; server <- machine_check
     results <- plots, playground <- widgets
-    corpus <- beir, retrieval <- evaluation; plots <- evaluation_plots, calibration_plots
+    corpus <- beir, retrieval <- evaluation
+    plots <- calibration_plots, evaluation_plots <- load_plots
+    transport <- metrics; metrics, widgets <- dashboard; bulk <- load
 
-Only `wire` knows the API's field names, only `command` knows vLLM's flags, and only `choices`
-knows which model and which settings suit a machine. Nothing here imports vLLM or PyTorch: the
-engine may live in another environment than the notebook.
+Only `wire` knows the API's field names, only `command` vLLM's flags, only `metrics` the names of
+its metrics, and only `choices` which model and which settings suit a machine. Nothing here
+imports vLLM or PyTorch: the engine may live in another environment than the notebook.
 """
 
-from helpers import beir, calibration_plots, corpus, evaluation, retrieval
+from helpers import (
+    beir,
+    calibration_plots,
+    corpus,
+    dashboard,
+    evaluation,
+    load,
+    load_plots,
+    metrics,
+    retrieval,
+)
 from helpers.bulk import score_frame, score_pairs
 from helpers.client import ScoreClient
 from helpers.errors import (
@@ -81,8 +93,12 @@ __all__ = [
     "calibration_plots",
     "check_machine",
     "corpus",
+    "dashboard",
     "evaluation",
     "heat_map",
+    "load",
+    "load_plots",
+    "metrics",
     "retrieval",
     "score_frame",
     "score_pairs",

@@ -52,6 +52,7 @@ PACKAGES = (
     "numpy",
     "pandas",
     "platformdirs",
+    "prometheus-client",
     "psutil",
     "pyarrow",
     "requests",

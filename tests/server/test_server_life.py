@@ -12,7 +12,12 @@ import psutil
 import pytest
 from launching import INTERRUPTIBLE
 
-from helpers.errors import AuthenticationError, NotFoundError, UnreachableError
+from helpers.errors import (
+    AuthenticationError,
+    BadRequestError,
+    NotFoundError,
+    UnreachableError,
+)
 from helpers.server import ScoreServer
 
 FIND = """
@@ -100,6 +105,14 @@ def test_the_log_says_that_the_server_is_up(server):
     assert "Application startup complete." in log
     assert server.log_tail().splitlines()[0] in log
     assert "POST /score" not in log, "no line for each request"
+
+
+def test_the_log_holds_no_text_that_was_scored_or_refused(server, client):
+    secret = "the badger's password is quince"
+    client.score(secret, [secret, "a river"])
+    with pytest.raises(BadRequestError):
+        client.score(secret, f"{secret} " * 500)
+    assert "quince" not in server.log_path.read_text()
 
 
 def test_the_status_shows_as_a_table(server):
