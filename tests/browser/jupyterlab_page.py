@@ -155,11 +155,12 @@ class Notebook:
                 .map(e => e.innerText.slice(0, 80))"""
         )
 
-    def wait_until_shown(self, selector: str, script: str, arg: object = None) -> None:
-        """Wait until `script`, given all elements of `selector` and `arg`, is true."""
+    def wait_for_output(self, cell: int, text: str) -> None:
+        """Wait until the outputs of a cell, an error's name among them, hold a text."""
         self.page.wait_for_function(
-            f"([selector, arg]) => (({script})([...document.querySelectorAll(selector)], arg))",
-            arg=[selector, arg],
+            "([name, cell, text]) => "
+            f"JSON.stringify(({PANEL}).content.model.toJSON().cells[cell].outputs).includes(text)",
+            arg=[self.name, cell, text],
         )
 
     def use_theme(self, name: str) -> None:
@@ -174,7 +175,10 @@ class Notebook:
         height = self.page.evaluate(
             "() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight"
         )
+        # Running all of it has scrolled to the end.
+        self._in_panel("panel.content.activeCellIndex = 0")
         self.page.set_viewport_size({"width": width, "height": min(int(height) + 120, 16_000)})
+        self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0)")
         self.page.screenshot(path=str(file))
         self.page.set_viewport_size({"width": width, "height": 900})
 

@@ -71,9 +71,9 @@ def test_a_cell_can_be_interrupted_and_the_next_kernel_adopts_the_server(
     notebook.open("scratch.ipynb")
     notebook.run(0)
     notebook.run(1, wait=False)
-    notebook.page.wait_for_selector("text=begun")
+    notebook.wait_for_output(1, "begun")
     notebook.interrupt()
-    notebook.page.wait_for_selector("text=KeyboardInterrupt")
+    notebook.wait_for_output(1, "KeyboardInterrupt")
 
     notebook.restart()
     notebook.run(0)
