@@ -6,19 +6,22 @@
 #   LAB_FLAGS=...        more flags for JupyterLab, such as --no-browser or --port 8899
 #   PYTEST_FLAGS=...     more flags for pytest, such as -k client or tests/unit
 #   LOCK_FLAGS=...       --keep moves only the pins that have to move
+#   BENCH_FLAGS=...      flags for benchmarks/run.py, such as --quick
+#   REPO=owner/name      for make badges: the published copy that they open; none takes them out
+#   BRANCH=main          its branch or tag
 
 SHELL := /bin/sh
 BIN := $(CURDIR)/.venv/bin
 PROFILE ?=
 PYTHON ?=
 SETUP_FLAGS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(PYTHON),--this-python)
-LINTED := conftest.py src tests training scripts notebooks
+LINTED := conftest.py src tests training scripts benchmarks notebooks
 
 # Programs of the environment come first, so that a terminal in JupyterLab knows `vllm`.
 IN_VENV = PATH="$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test lint stop lock
+.PHONY: help setup lab demo test lint bench badges stop lock
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +51,12 @@ test: lint ## Check the style and run every test, the notebooks too.
 lint: setup ## Check the style of code and notebooks.
 	@"$(BIN)/ruff" check $(LINTED)
 	@"$(BIN)/ruff" format --check $(LINTED)
+
+bench: setup ## Measure this server and client against their peers (some minutes).
+	@$(IN_VENV) "$(BIN)/python" benchmarks/run.py $(BENCH_FLAGS)
+
+badges: setup ## Write "Open in Colab" and the like into the notebooks.
+	@"$(BIN)/python" scripts/badges.py "$(REPO)" --branch "$(or $(BRANCH),main)"
 
 stop: ## End every score server that the notebooks left running.
 	@if [ -x "$(BIN)/python" ]; then "$(BIN)/python" -m helpers.stop; \

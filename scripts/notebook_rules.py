@@ -25,7 +25,7 @@ CONTENTS = "00_start_here.ipynb#The-map"
 LINES_AT_MOST = 15
 MEDIAN_AT_MOST = 4
 WORDS_PER_CODE_CELL = (30, 120)
-TAGS = {"exercise", "navigation", "nbval-ignore-output", "raises-exception"}
+TAGS = {"badges", "exercise", "navigation", "nbval-ignore-output", "raises-exception"}
 IMPORTS = {"helpers", "requests", "pandas", "numpy", "matplotlib", "IPython"}
 # What the extra `judge` brings, for the notebooks whose subject it is.
 JUDGE_IMPORTS = {"bm25s", "ir_measures", "scipy", "sentence_transformers", "sklearn", "Stemmer"}

@@ -1,0 +1,164 @@
+"""The badges open the notebook that they stand in, and writing them changes nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from nbformat import NotebookNode
+
+import badges
+from notebook_rules import RULES, Notebook, notebook_paths, tags
+
+REPO = "some-body/score.notebooks"
+STORED = notebook_paths()
+
+
+@pytest.fixture
+def copies(tmp_path, monkeypatch) -> list[Path]:
+    """Copies of all notebooks without badges, which the command line takes for the real ones."""
+    paths = [Path(shutil.copy(path, tmp_path)) for path in STORED]
+    for path in paths:
+        badges.write_badges(path, "none", "main")
+    monkeypatch.setattr(badges, "notebook_paths", lambda: paths)
+    return paths
+
+
+def links(path: Path) -> list[str]:
+    """Return where the badges of a notebook lead, empty if it has none."""
+    cells = [cell for cell in Notebook.read(path).node.cells if "badges" in tags(cell)]
+    assert len(cells) <= 1
+    return [
+        link for cell in cells for link in re.findall(r"^\[!\[.+\]\((.+)\)$", cell.source, re.M)
+    ]
+
+
+def opened(path: Path) -> list[str]:
+    """Return the places below github.com to which the badges of a notebook lead, decoded."""
+    colab, kaggle, studio = map(urlsplit, links(path))
+    (shown,) = parse_qs(kaggle.query)["src"]
+    return [
+        unquote(colab.path.removeprefix("/github/")),
+        unquote(urlsplit(shown).path.removeprefix("/")),
+        unquote(studio.path.removeprefix("/import/github/")),
+    ]
+
+
+def test_each_badge_opens_the_notebook_that_it_stands_in(copies):
+    badges.main([REPO])
+    for path in copies:
+        assert opened(path) == [f"{REPO}/blob/main/notebooks/{path.name}"] * 3
+        assert [urlsplit(link).hostname for link in links(path)] == [
+            "colab.research.google.com",
+            "kaggle.com",
+            "studiolab.sagemaker.aws",
+        ]
+
+
+def test_the_badges_stand_between_the_opening_and_the_set_up(copies):
+    badges.main([REPO])
+    for path in copies:
+        title, cell, set_up = Notebook.read(path).node.cells[:3]
+        assert title.source.startswith("# ") and "badges" in tags(cell)
+        assert set_up.source.startswith("## Set-up")
+
+
+def test_a_second_run_changes_nothing(copies, capsys):
+    badges.main([REPO])
+    first = [path.read_bytes() for path in copies]
+    badges.main([REPO])
+    assert [path.read_bytes() for path in copies] == first
+    assert f" 0 notebooks; {len(copies)} needed no change" in capsys.readouterr().out
+
+
+def test_another_repository_or_branch_replaces_the_badges(copies):
+    badges.main([REPO])
+    badges.main(["else-where/copy", "--branch", "v1.0"])
+    for path in copies:
+        assert opened(path) == [f"else-where/copy/blob/v1.0/notebooks/{path.name}"] * 3
+        assert REPO not in path.read_text("utf-8")
+
+
+def test_badges_that_are_taken_out_leave_the_file_as_it_was_byte_for_byte(copies):
+    before = [path.read_bytes() for path in copies]
+    badges.main([REPO])
+    assert all(path.read_bytes() != old for path, old in zip(copies, before, strict=True))
+    badges.main(["none"])
+    assert [path.read_bytes() for path in copies] == before
+
+
+def test_outputs_and_execution_counts_stay_as_they_are(copies):
+    before = [Notebook.read(path).code for path in copies]
+    badges.main([REPO])
+    assert [Notebook.read(path).code for path in copies] == before
+    assert any(cell.outputs for cell in before[0])
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_badges_break_no_rule(path):
+    cells = [cell for cell in Notebook.read(path).node.cells if "badges" not in tags(cell)]
+    badge = badges.badge_cell(path.name, REPO, "main")
+    assert problems(path, [cells[0], badge, *cells[1:]]) == problems(path, cells)
+
+
+def problems(path: Path, cells: list[NotebookNode]) -> list[str]:
+    notebook = Notebook.read(path)
+    notebook.node.cells = cells
+    return [problem for rule in RULES.values() for problem in rule(notebook)]
+
+
+@pytest.mark.parametrize("branch", ["feature/new-one", "a&b=c", "half%20way", "(odd)#1+1"])
+def test_whatever_a_branch_is_called_the_address_says_it_again(copies, branch):
+    badges.main([REPO, "--branch", branch])
+    path = copies[0]
+    assert opened(path) == [f"{REPO}/blob/{branch}/notebooks/{path.name}"] * 3
+    assert not any(set(" ()<>") & set(link) for link in links(path))
+
+
+@pytest.mark.parametrize(
+    "repo",
+    [
+        "",
+        "owner",
+        "owner/",
+        "/name",
+        "owner/name/more",
+        "https://github.com/owner/name",
+        "git@github.com:owner/name.git",
+        "owner/name.git",
+        "owner/..",
+        "-owner/name",
+        "owner/na me",
+        "owner/name)",
+        "öwner/name",
+        "owner/name\n",
+    ],
+)
+def test_what_is_no_repository_is_refused_and_nothing_is_written(copies, capsys, repo):
+    before = [path.read_bytes() for path in copies]
+    with pytest.raises(SystemExit) as stopped:
+        badges.main(["--", repo])
+    assert stopped.value.code == 2
+    assert "make badges REPO=owner/name" in capsys.readouterr().err
+    assert [path.read_bytes() for path in copies] == before
+
+
+@pytest.mark.parametrize("branch", ["", "two words", "a..b", "end/", "tilde~1", "line\nbreak"])
+def test_what_is_no_branch_is_refused_and_nothing_is_written(copies, capsys, branch):
+    before = [path.read_bytes() for path in copies]
+    with pytest.raises(SystemExit) as stopped:
+        badges.main([REPO, "--branch", branch])
+    assert stopped.value.code == 2
+    assert "BRANCH=main" in capsys.readouterr().err
+    assert [path.read_bytes() for path in copies] == before
+
+
+def test_the_stored_notebooks_carry_no_badges_or_all_carry_those_of_one_publisher():
+    found = {path.name: opened(path) for path in STORED if links(path)}
+    if found:  # a published copy
+        published = {place.removesuffix(name) for name in found for place in found[name]}
+        assert len(published) == 1, "run make badges REPO=owner/name again"
+        assert list(found) == [path.name for path in STORED]
