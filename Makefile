@@ -56,7 +56,7 @@ bench: setup ## Measure this server and client against their peers (some minutes
 	@$(IN_VENV) "$(BIN)/python" benchmarks/run.py $(BENCH_FLAGS)
 
 badges: setup ## Write "Open in Colab" and the like into the notebooks.
-	@"$(BIN)/python" scripts/badges.py "$(REPO)" --branch "$(or $(BRANCH),main)"
+	@"$(BIN)/python" scripts/badges.py --branch "$(or $(BRANCH),main)" -- "$(REPO)"
 
 stop: ## End every score server that the notebooks left running.
 	@if [ -x "$(BIN)/python" ]; then "$(BIN)/python" -m helpers.stop; \

@@ -93,7 +93,7 @@ class Notebook:
         return [
             cell
             for cell in self.node.cells
-            if cell.cell_type == "markdown" and "navigation" not in tags(cell)
+            if cell.cell_type == "markdown" and not {"badges", "navigation"} & set(tags(cell))
         ]
 
     @cached_property

@@ -9,6 +9,7 @@ The syntax stays that of Python 3.6, so that an old Python can say that it is to
 
 import argparse
 import contextlib
+import ctypes
 import hashlib
 import importlib.util
 import json
@@ -30,7 +31,7 @@ ARCHITECTURES = ("x86_64", "aarch64")
 # The oldest C library that the wheels of vLLM and torch are built for (manylinux_2_28).
 GLIBC = (2, 28)
 # Free disk space in GB: what .venv takes, the downloads, and a margin. Measured for the CPU
-# profile (3.1 GB and 0.7 GB); estimated for the GPU profile, whose CUDA libraries are larger.
+# profile (3.4 GB and 0.9 GB); estimated for the GPU profile, whose CUDA libraries are larger.
 DISK_GB = {"cpu": 6, "gpu": 16}
 # The three processes of a server take about 2 GB, a kernel with pandas and the tests the rest.
 MEMORY_GB = 4
@@ -140,6 +141,20 @@ def check_room(machine, profile, already_there=0):
             "%.1f GB.\nClose other programs (a score server that still runs: make stop), or:\n%s"
             % (MEMORY_GB, machine.free_memory / 1e9, REMOTE_HINT)
         )
+
+
+def check_libraries(profile):
+    """Refuse a system without the one library that vLLM's CPU build expects to find there."""
+    if profile != "cpu":
+        return
+    try:
+        ctypes.CDLL("libnuma.so.1")
+    except OSError:
+        raise Refusal(
+            "vLLM's CPU build needs the system's library libnuma, which is not installed.\n"
+            "On Debian and Ubuntu: sudo apt install libnuma1. On Fedora: sudo dnf install "
+            "numactl-libs. Then call make again."
+        ) from None
 
 
 def this_machine():
@@ -483,6 +498,7 @@ def set_up(environment, profile=None, this_python=False, machine=None):
     check_venv_module()
     already_there = environment.size() if environment.folder.exists() else 0
     check_room(machine or this_machine(), wanted, already_there)
+    check_libraries(wanted)
     names = [re.split("[ =;]", pin)[0] for pin in pins(environment.pin_file(wanted))]
     began = time.monotonic()
     if usable:

@@ -541,3 +541,13 @@ def test_a_python_with_neither_ensurepip_nor_pip_is_refused(monkeypatch) -> None
     monkeypatch.setattr(setup_env, "is_there", lambda module: module == "venv")
     with pytest.raises(setup_env.Refusal, match="python3-venv"):
         setup_env.check_venv_module()
+
+
+def test_a_system_without_libnuma_is_told_how_to_get_it(monkeypatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(setup_env.ctypes, "CDLL", missing)
+    setup_env.check_libraries("gpu")
+    with pytest.raises(setup_env.Refusal, match="apt install libnuma1"):
+        setup_env.check_libraries("cpu")
