@@ -17,7 +17,7 @@ import requests
 from playwright.sync_api import Page
 
 # Generous: a launch of vLLM may be part of a cell.
-CELL_TIMEOUT = 600_000  # milliseconds
+CELL_TIMEOUT = 180_000  # milliseconds
 SETTINGS = {
     # No question about news over the page, and all cells in the page, in sight or not.
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},

@@ -67,6 +67,8 @@ def test_a_cell_can_be_interrupted_and_the_next_kernel_adopts_the_server(
         "print('begun')\nwhile True:\n    server.client().score('a river', 'The Rhine.')",
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
+    # Without one, JupyterLab would ask which kernel to take.
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)"}
     nbformat.write(book, lab.notebooks / "scratch.ipynb")
     notebook.open("scratch.ipynb")
     notebook.run(0)
