@@ -68,9 +68,6 @@ def main(arguments: list[str] | None = None) -> int:
     except Timeout:
         print("Another benchmark is running here, and both would be wrong.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nInterrupted; every server is ended, and nothing is kept.", file=sys.stderr)
-        return 130
     show(run)
     path = RESULTS / f"{run.date.replace(':', '-')}.json"
     measurement.save(run, [ratio.as_dict() for ratio in aims.ratios(run)], path)
@@ -102,6 +99,10 @@ def measure(peers: list[str], effort: Effort) -> Run:
                 # The rest may be the end of a long log, whose path it names.
                 print(error, flush=True)
                 measurements.append(Measurement(name, missing=str(error).split("\n")[0]))
+            except KeyboardInterrupt:
+                # What was measured before is worth keeping.
+                measurements.append(Measurement(name, missing="interrupted"))
+                break
     finally:
         stop_all()
     return Run(

@@ -111,7 +111,12 @@ def test_another_spelling_of_an_allowed_route_reaches_that_route_alone(proxy, pa
     assert ask(proxy, path) == 200
 
 
-@pytest.mark.parametrize("key", [None, "", "wrong", KEY.swapcase(), f"{KEY}x", KEY[:-1]])
+# Named, because the key is another one in each process of a test run.
+@pytest.mark.parametrize(
+    "key",
+    [None, "", "wrong", KEY.swapcase(), f"{KEY}x", KEY[:-1]],
+    ids=["none", "empty", "wrong", "other case", "longer", "shorter"],
+)
 def test_without_the_exact_key_nothing_is_scored(proxy, key):
     assert ask(proxy, "/v1/models", key) == 401
     assert ask(proxy, "/score", key) == 401
