@@ -44,9 +44,8 @@ lab: setup ## Open JupyterLab on the first notebook.
 demo: setup ## Launch a server and print the three forms of a score request.
 	@$(IN_VENV) "$(BIN)/python" -m helpers --launch
 
-# Two processes for two cores; conftest.py says who runs what. Debug with PYTEST_FLAGS="-n 0 ...".
 test: lint ## Check the style and run every test, the notebooks too.
-	@$(IN_VENV) "$(BIN)/python" -m pytest -n 2 --dist loadgroup $(PYTEST_FLAGS)
+	@$(IN_VENV) "$(BIN)/python" -m pytest $(PYTEST_FLAGS)
 
 lint: setup ## Check the style of code and notebooks.
 	@"$(BIN)/ruff" check $(LINTED)

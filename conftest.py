@@ -1,7 +1,4 @@
-"""Let nbval run solutions, see through what differs between processors, share out the tests.
-
-`make test` runs the tests in two processes. What uses the run's one server, notebooks too, stays
-together in the first, in its order; the second takes everything else, file by file.
+"""Let nbval run the solutions too, and see through what differs between two processors.
 
 Every solution runs where a learner would load it: right after the empty cell of its exercise, in
 the kernel of its notebook. Each ends with asserts about its results, and what comes after it must
@@ -38,14 +35,11 @@ LOAD = re.compile(r"^# %load (solutions/\d\d_exercise_\d+\.py)$", re.MULTILINE)
 
 @pytest.hookimpl(tryfirst=True)  # before anything is deselected, so that -k knows solutions too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put each solution after the cell that names it, and name what must stay together."""
+    """Put each solution after the cell that names it."""
     for place in range(len(items) - 1, -1, -1):
         item = items[place]
         if isinstance(item, IPyNbCell) and (named := LOAD.search(item.cell.source)):
             items.insert(place + 1, solution_of(item, named.group(1)))
-    for item in items:
-        shares = isinstance(item, IPyNbCell) or "server" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("server" if shares else item.path.stem))
 
 
 def solution_of(exercise: IPyNbCell, name: str) -> IPyNbCell:

@@ -121,9 +121,11 @@ def show(run: Run) -> None:
 
 
 def keep_plot(run: Run, path: Path) -> None:
-    """Store the plot beside the run's file, and say where both are."""
-    report.draw(run).savefig(path.with_suffix(".png"), dpi=120)
-    print(f"\nKept: {path} and {path.with_suffix('.png').name}")
+    """Store the plot beside the run's file, if anything was measured, and say where both are."""
+    print(f"\nKept: {path}")
+    if any(entry.rates for entry in run.measurements):
+        report.draw(run).savefig(path.with_suffix(".png"), dpi=120)
+        print(f"Kept: {path.with_suffix('.png')}")
 
 
 def _remark_on_others() -> str:

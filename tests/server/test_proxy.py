@@ -111,7 +111,7 @@ def test_another_spelling_of_an_allowed_route_reaches_that_route_alone(proxy, pa
     assert ask(proxy, path) == 200
 
 
-# Named, because the key is another one in each process of a test run.
+# Named, because the key is another one in each run.
 @pytest.mark.parametrize(
     "key",
     [None, "", "wrong", KEY.swapcase(), f"{KEY}x", KEY[:-1]],

@@ -267,6 +267,13 @@ def test_an_earlier_run_is_shown_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert path.with_suffix(".png").stat().st_size > 0
 
 
+def test_a_run_without_any_measurement_is_shown_without_a_plot(tmp_path: Path):
+    path = tmp_path / "run.json"
+    measurement.save(run_of(Measurement("ours", missing="interrupted")), [], path)
+    assert command_line.main(["--show", str(path)]) == 0
+    assert not path.with_suffix(".png").exists()
+
+
 def test_a_peer_that_does_not_exist_is_refused_by_name(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         command_line.main(["--peers", "ours,outfinity"])
