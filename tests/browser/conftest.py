@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from jupyterlab_page import Lab, Notebook
 from playwright.sync_api import Browser, sync_playwright
 
-from helpers.server import ScoreServer
+from helpers.server import stop_all
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -38,12 +38,21 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory, server: ScoreServer) -> Iterator[Lab]:
-    """Give a JupyterLab on a copy of the notebooks; the score server is up before it starts."""
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Give a JupyterLab on a copy of the notebooks.
+
+    Its kernels have a state folder of their own, and so a server of their own: notebook 01 stops
+    it, and the one that the other tests share must stay.
+    """
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(REPOSITORY / "notebooks", home / "notebooks")
-    with Lab(home) as lab:
-        yield lab
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCORE_STATE_DIR", str(home / "state"))
+        try:
+            with Lab(home) as lab:
+                yield lab
+        finally:
+            stop_all()
 
 
 @pytest.fixture
