@@ -28,8 +28,6 @@ TOLERANCE = 0.03
 # With the spaces before it, because columns are padded to the widest number. Version numbers and
 # addresses (two dots or more) are none.
 NUMBER = re.compile(r" *(?<![\w.])[-+]?\d+\.\d+(?:e[-+]?\d+)?(?!\.?\w)")
-
-
 LOAD = re.compile(r"^# %load (solutions/\d\d_exercise_\d+\.py)$", re.MULTILINE)
 
 

@@ -278,13 +278,13 @@ def plain_paths(value: Any) -> Any:
 
 def known_folders() -> list[tuple[str, str]]:
     """Return folders of this machine and what a reader should see in their place."""
+    from helpers.engine import engine_python
     from helpers.records import state_dir
 
-    server_python = os.environ.get("SCORE_SERVER_PYTHON", sys.executable)
     home = str(Path.home())
     folders = [
         (str(state_dir()), "~/.cache/vllm-score-notebooks"),
-        (str(Path(server_python).parent.parent), ".venv"),
+        (str(Path(engine_python()).parent.parent), ".venv"),
         (sys.prefix, ".venv"),
         (f"{REPOSITORY}/", ""),
         (str(REPOSITORY), "."),

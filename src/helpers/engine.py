@@ -30,7 +30,7 @@ def engine_python(repository: Path = REPOSITORY) -> str:
     """
     if named := os.environ.get(PYTHON_VARIABLE):
         return named
-    if importlib.util.find_spec("vllm") is None and _is_ready(repository):
+    if not _kernel_has_vllm() and _is_ready(repository):
         return str(repository / ".venv" / "bin" / "python")
     return sys.executable
 
@@ -49,7 +49,7 @@ def prepare_engine(repository: Path = REPOSITORY) -> str:
         EngineMissingError: `helpers` was not installed from a clone, or the set-up failed.
     """
     python = engine_python(repository)
-    if python != sys.executable or importlib.util.find_spec("vllm") is not None:
+    if python != sys.executable or _kernel_has_vllm():
         return python  # whether it works is for the launch to find out
     if not can_build_engine(repository):
         raise EngineMissingError(
@@ -88,6 +88,10 @@ def can_build_engine(repository: Path = REPOSITORY) -> bool:
 def engine_packages(repository: Path = REPOSITORY) -> list[str]:
     """Return the folders with the packages of the repository's `.venv`, none if it is not built."""
     return [str(folder) for folder in (repository / ".venv").glob("lib/python*/site-packages")]
+
+
+def _kernel_has_vllm() -> bool:
+    return importlib.util.find_spec("vllm") is not None
 
 
 def _script(repository: Path) -> Path:

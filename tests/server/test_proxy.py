@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import signal
@@ -21,6 +20,7 @@ from launching import only_record
 
 from helpers import processes, records
 from helpers.client import ScoreClient
+from helpers.engine import engine_python
 from helpers.errors import (
     ApiError,
     AuthenticationError,
@@ -307,9 +307,8 @@ def test_vllm_knows_every_flag_of_the_unit_and_of_the_compose_file():
     unit = (DEPLOY / "systemd" / "vllm-score.service").read_text()
     (command,) = re.findall(r"^ExecStart=\S+ serve (.*)$", unit.replace("\\\n", ""), re.MULTILINE)
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["score"]["command"]
-    python = os.environ.get("SCORE_SERVER_PYTHON", sys.executable)
     listing = subprocess.run(
-        [python, "-m", "vllm.entrypoints.cli.main", "serve", "--help=all"],
+        [engine_python(), "-m", "vllm.entrypoints.cli.main", "serve", "--help=all"],
         capture_output=True,
         text=True,
         check=True,
