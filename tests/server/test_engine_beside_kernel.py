@@ -20,14 +20,14 @@ OLDER_NUMPY = "2.1.3"
 OTHER_TORCH = "2.4.1"
 KERNEL = """
 import importlib.metadata, importlib.util, sys
-import numpy, torch
+import numpy, psutil, torch
 assert importlib.util.find_spec("vllm") is None, "this kernel must have no vLLM"
 from helpers import ScoreServer
 with ScoreServer("offline-reranker", port=0) as server:
     with server.client() as client:
         result = client.score("What is the capital of France?", "The capital of France is Paris.")
-assert ".venv" in server.command, server.command
-print("score", result.score, numpy.__version__, torch.__version__)
+    program = psutil.Process(server.pid).cmdline()[0]
+print("score", result.score, numpy.__version__, torch.__version__, program)
 """
 
 
@@ -44,9 +44,10 @@ def test_vllm_serves_a_kernel_whose_packages_stay_as_they_are(state: Path, tmp_p
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    score, numpy, torch = re.search(r"score (\S+) (\S+) (\S+)", done.stdout).groups()
+    score, numpy, torch, program = re.search(r"score" + r" (\S+)" * 4, done.stdout).groups()
     assert float(score) > 0.5
     assert (numpy, torch) == (OLDER_NUMPY, OTHER_TORCH)
+    assert Path(program).is_relative_to(REPOSITORY / ".venv"), program
     assert digests(packages) == before
 
 
