@@ -45,7 +45,7 @@ demo: setup ## Launch a server and print the three forms of a score request.
 	@$(IN_VENV) "$(BIN)/python" -m helpers --launch
 
 test: lint ## Check the style and run every test, the notebooks too.
-	@$(IN_VENV) "$(BIN)/python" -m pytest $(PYTEST_FLAGS)
+	@$(IN_VENV) "$(BIN)/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 lint: setup ## Check the style of code and notebooks.
 	@"$(BIN)/ruff" check $(LINTED)

@@ -1,7 +1,9 @@
-"""One state folder and one real server for a whole test run, notebooks included.
+"""One state folder and one real server for each process that runs tests, notebooks included.
 
 The folder's name stands in SCORE_STATE_DIR, so the kernels that nbval starts inherit it: whoever
-comes first launches the server, everybody else adopts it, and the end of the run ends it.
+comes first launches the server, everybody else adopts it, and the end of the run ends it. The
+processes of pytest-xdist (`make test` has two) share nothing: notebook 01 stops the server that it
+finds, and 10 reads its counters.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("SCORE_MODEL", OFFLINE_MODEL_NAME)
     for name in ("SCORE_SERVER_URL", "SCORE_API_KEY", "BEIR_DATASET"):
         os.environ.pop(name, None)
-    if not Path(os.environ.get("SCORE_STATE_DIR", "")).name.startswith(PREFIX):
+    of_xdist = hasattr(config, "workerinput")
+    if of_xdist or not Path(os.environ.get("SCORE_STATE_DIR", "")).name.startswith(PREFIX):
         # Not a run that another test started: that one shares the folder it was given.
         config.stash[_made] = Path(tempfile.mkdtemp(prefix=PREFIX))
         os.environ["SCORE_STATE_DIR"] = str(config.stash[_made])

@@ -27,6 +27,8 @@ HOST = "127.0.0.1"
 _NOT_FOR_A_SERVER = ("MPLBACKEND", "JPY_PARENT_PID", "PYTHONDONTWRITEBYTECODE")
 # These point one interpreter at its modules, and mislead any other.
 _FOR_ONE_INTERPRETER = ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__")
+# The folder with what spares a server a quarter of its start, as its docstring tells.
+QUICK_START = Path(__file__).parent / "quick_start"
 _OURS = {"model": "model", "port": "port", "api-key": "api_key"}
 
 _PROBE = """
@@ -185,7 +187,9 @@ def build_command(
         "gpu-memory-utilization": None if on_cpu else choices.memory.value,
         "disable-uvicorn-access-log": True,
     }
-    added = {"VLLM_NO_USAGE_STATS": "1"}
+    inherited = inherited_environment(engine.python)
+    paths = [str(QUICK_START), *filter(None, [inherited.get("PYTHONPATH")])]
+    added = {"VLLM_NO_USAGE_STATS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     if Path(model).is_dir():
         added["HF_HUB_OFFLINE"] = "1"
     if on_cpu:
@@ -204,11 +208,9 @@ def build_command(
             added["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, choices.cpus.value))
         if choices.preload.value:
             added["LD_PRELOAD"] = ":".join(choices.preload.value)
-    added.update({name: value for name, value in (env or {}).items() if value is not None})
-    environment = {**inherited_environment(engine.python), **added, "PYTHONUNBUFFERED": "1"}
-    for name, value in (env or {}).items():
-        if value is None:
-            environment.pop(name, None)
+    added = {**added, **(env or {})}
+    environment = _without_none({**inherited, "PYTHONUNBUFFERED": "1", **added})
+    added = _without_none(added)
     if api_key:
         environment["VLLM_API_KEY"] = api_key
     head = ["serve", model] if engine.has_command else ["--model", model]
@@ -261,6 +263,10 @@ def flag_list(flags: Mapping[str, Any]) -> list[str]:
 def _one_worker(flags: Mapping[str, Any]) -> bool:
     parallel = {name for name in flags if name.endswith("parallel-size")}
     return not parallel and "distributed-executor-backend" not in flags
+
+
+def _without_none(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _terminal_text(

@@ -122,6 +122,16 @@ def test_variables_of_the_caller_are_set_shown_and_removed(monkeypatch):
     assert "LEFT_OVER" not in built.environment
 
 
+def test_a_server_starts_quickly_and_keeps_the_callers_paths(monkeypatch):
+    folder = str(command.QUICK_START)
+    assert build().environment["PYTHONPATH"] == folder
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    same = Engine(sys.executable, "0.32.0", True, False, None)
+    assert build(same).environment["PYTHONPATH"] == f"{folder}:/mine"
+    plain = build(env={"PYTHONPATH": None})
+    assert "PYTHONPATH" not in plain.environment and "PYTHONPATH" not in plain.text
+
+
 def test_the_text_can_be_pasted_into_a_shell():
     built = build(model="/models/with space", flags={"hf-overrides": {"a": "it's"}})
     words = shlex.split(built.text)
