@@ -12,7 +12,9 @@ not be unpickled, and so never arrives from another process.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import TracebackType
 
 
 class ScoreError(Exception):
@@ -34,6 +36,26 @@ class ScoreError(Exception):
         where = f"Row {rows[0]}" if len(rows) == 1 else f"Rows {rows[0]} to {rows[-1]}"
         self.args = (f"{where}: {self}", *self.args[1:])
         return self
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that a notebook shows: IPython's own, without those of this package.
+
+        IPython looks for a method of this name. Whoever calls this package sees the own line that
+        failed and the message; a script's traceback is whole, as always.
+        """
+        from IPython import get_ipython
+
+        here = os.path.dirname(__file__)
+        steps = []
+        step = self.__traceback__
+        while step is not None:
+            steps.append(step)
+            step = step.tb_next
+        outside = None
+        for step in reversed(steps):
+            if not step.tb_frame.f_code.co_filename.startswith(here):
+                outside = TracebackType(outside, step.tb_frame, step.tb_lasti, step.tb_lineno)
+        return get_ipython().InteractiveTB.structured_traceback(type(self), self, outside)
 
 
 class InputError(ScoreError, ValueError):

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from helpers import errors
 from helpers.errors import ApiError, LaunchError, ScoreError, api_error_type
@@ -93,3 +94,18 @@ def test_an_error_of_a_batch_names_its_rows(rows, start):
     assert error.rows is None
     assert str(error.at_rows(rows)) == f"{start}No server."
     assert error.rows == rows
+
+
+def test_a_notebook_shows_the_own_lines_and_the_message_without_the_inner_ones(capsys):
+    shell = InteractiveShell.instance()
+    try:
+        shell.run_cell(
+            "from helpers import ScoreClient\nclient = ScoreClient('http://127.0.0.1:9')"
+        )
+        shell.run_cell("def ask():\n    return client.score(['a', 'b'], ['c'])\n\nask()")
+    finally:
+        InteractiveShell.clear_instance()
+    shown = capsys.readouterr().out
+    assert shown.count("Cell") == 2
+    assert "2 queries and 1 document can not be paired" in shown
+    assert "client.py" not in shown and "inputs.py" not in shown
