@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,22 +66,29 @@ class Patience:
         return min(60.0, self.stall)
 
 
-def free_port(wanted: int, reserved: Iterable[int] = ()) -> int:
-    """Return `wanted`, or the next port after it that nothing listens on (0: any free one)."""
-    taken = set(reserved)
+def reserve_port(wanted: int) -> tuple[int, socket.socket]:
+    """Return `wanted`, or the next port after it that is free (0: any), and a socket that holds it.
+
+    A server takes its port many seconds after its start. Until then only the socket's name says
+    that the port is spoken for, to every launch on this machine, also those of other users. The
+    server inherits the socket, so the name is free again when the server ends, in whatever way.
+    """
     last = min(wanted + PORTS_TO_TRY, 65_536)
-    for port in [*range(wanted, last), 0] if wanted else [0]:
-        if port in taken:
-            continue
+    for candidate in [*range(wanted, last), 0] if wanted else [0] * PORTS_TO_TRY:
         with socket.socket() as probe:
             # As vLLM does, so that connections that are still closing do not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            hold = socket.socket(socket.AF_UNIX)
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind(("127.0.0.1", candidate))
                 probe.listen()
+                port = probe.getsockname()[1]
+                # A name that begins with a zero byte is no file; Linux keeps it in memory.
+                hold.bind(f"\0vllm-score-notebooks-port-{port}")
             except OSError:
+                hold.close()
                 continue
-            return probe.getsockname()[1]
+            return port, hold
     raise LaunchError(f"No free port on this machine from {wanted} up. End some programs.")
 
 
@@ -90,10 +97,8 @@ def spawn(
 ) -> tuple[Record, subprocess.Popen]:
     """Start the process and write its record; `build` makes the command for a port."""
     _children[:] = [child for child in _children if child.poll() is None]
-    with records.port_lock():
-        # vLLM binds its port seconds after its start, so ports of starting servers count too.
-        reserved = [record.port for record in records.load_all() if record.is_alive()]
-        port = free_port(wanted_port, reserved)
+    port, hold = reserve_port(wanted_port)
+    with hold:
         command = build(port)
         log_path = records.new_log_path(key)
         with log_path.open("ab") as log:
@@ -105,6 +110,7 @@ def spawn(
                 stderr=subprocess.STDOUT,
                 # Its own session: interrupting or ending the kernel does not reach it.
                 start_new_session=True,
+                pass_fds=[hold.fileno()],
             )
         _children.append(process)
         try:

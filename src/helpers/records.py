@@ -154,11 +154,6 @@ def start_lock(key: str) -> FileLock:
     return FileLock(_folder("locks") / f"{key}.lock")
 
 
-def port_lock() -> FileLock:
-    """Return the lock under which a port is picked and written down."""
-    return FileLock(_folder("locks") / "ports.lock")
-
-
 def new_log_path(key: str) -> Path:
     """Return the path of a log that no other launch writes to, and drop the oldest logs."""
     folder = _folder("logs")

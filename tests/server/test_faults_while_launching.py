@@ -150,9 +150,24 @@ def test_a_port_in_use_is_replaced_by_a_free_one():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert launch.free_port(port) > port
-    assert launch.free_port(port) == port
-    assert launch.free_port(port, [port]) > port
+        assert reserved(port) > port
+    assert reserved(port) == port
+
+
+def test_a_port_is_held_for_a_server_that_has_not_taken_it_yet():
+    port, hold = launch.reserve_port(0)
+    server = subprocess.Popen(["sleep", "100"], pass_fds=[hold.fileno()])
+    hold.close()
+    assert reserved(port) > port
+    server.kill()
+    server.wait()
+    assert reserved(port) == port
+
+
+def reserved(wanted):
+    port, hold = launch.reserve_port(wanted)
+    hold.close()
+    return port
 
 
 def test_every_error_of_a_launch_is_one_kind():
