@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ from helpers.wire import given_options, shorten_list
 
 # A large model on a GPU takes some minutes from its start to its first score.
 PATIENCE = 600.0
-LOOK_SECONDS = 1.0  # between two looks whether the server is back
+LOOK_SECONDS = 1.0  # between two looks: is the server back, has an interrupt come
 # Options that name a request or choose its turn; the scores are the same without them.
 LABELS = {"priority", "request_id", "user"}
 
@@ -229,7 +229,11 @@ def _scored(
                 todo.put(batch)
             if not pending:
                 return
-            batch, outcome = done.get()
+            try:
+                batch, outcome = done.get(timeout=LOOK_SECONDS)
+            except Empty:
+                # An interrupt that came right before `get` began to wait is only heeded here.
+                continue
             if isinstance(outcome, BaseException):
                 if wait.helped(outcome):
                     todo.put(batch)
