@@ -23,6 +23,7 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
+OUTER = "document.querySelector('.jp-WindowedPanel-outer')"
 PANEL = "[...jupyterapp.shell.widgets('main')].find(w => w.context?.path === name)"
 
 
@@ -168,17 +169,20 @@ class Notebook:
         self._in_panel(
             f"await jupyterapp.commands.execute('apputils:change-theme', {{theme: {name!r}}})"
         )
+        # The logo that covers the page meanwhile.
+        self.page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")
 
     def photograph(self, file: Path, *, width: int) -> None:
         """Write a picture of the whole notebook at a page width in pixels."""
-        self.page.set_viewport_size({"width": width, "height": 900})
-        height = self.page.evaluate(
-            "() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight"
-        )
         # Running all of it has scrolled to the end.
         self._in_panel("panel.content.activeCellIndex = 0")
-        self.page.set_viewport_size({"width": width, "height": min(int(height) + 120, 16_000)})
-        self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0)")
+        self.page.set_viewport_size({"width": width, "height": 900})
+        height = self.page.evaluate(f"() => {OUTER}.scrollHeight")
+        while self.page.evaluate(f"() => {OUTER}.scrollHeight > {OUTER}.clientHeight"):
+            height += 120  # for the bars around the notebook
+            assert height < 16_000, "the page does not come to rest"
+            self.page.set_viewport_size({"width": width, "height": height})
+        self.page.evaluate(f"() => {OUTER}.scrollTo(0, 0)")
         self.page.screenshot(path=str(file))
         self.page.set_viewport_size({"width": width, "height": 900})
 

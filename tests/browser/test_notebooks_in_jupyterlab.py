@@ -10,12 +10,12 @@ from jupyterlab_page import Lab, Notebook
 
 NAMES = [
     "00_start_here",
-    "01_launch_a_score_server",
     "02_score_one_pair",
     "03_score_one_query_against_many",
     "04_score_aligned_pairs",
     "05_rerank_documents",
     "06_explore_scores",
+    "01_launch_a_score_server",  # at its end it stops the server that the others share
 ]
 LOOKS = [("JupyterLab Light", "light", 1280), ("JupyterLab Dark", "dark", 800)]
 
