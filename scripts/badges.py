@@ -3,28 +3,29 @@
   badges.py OWNER/NAME [--branch BRANCH]  write them, in place of older ones
   badges.py none                          take them out
 
-A badge leads to the notebook that it stands in, as published on GitHub. Where that is only the
-publisher knows: so the collection carries none, and whoever publishes a copy of it runs
-`make badges REPO=owner/name` there and commits what came of it.
+A badge leads to the notebook that it stands in, as published on GitHub. A platform that was led
+there has this one file, so the first code cell then fetches the rest. Where a copy is published
+only the publisher knows: so the collection carries no badges, and whoever publishes a copy of it
+runs `make badges REPO=owner/name` there and commits what came of it.
 
-Only the cell with the badges changes. Outputs, execution counts and the form of the file stay as
-they are.
+Only these two cells change. Outputs, execution counts and the form of the file stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import quote
 
-import nbformat
 from nbformat import NotebookNode
 
-from notebook_rules import NOTEBOOKS, Notebook, notebook_paths, tags
-from notebooks import write
+from notebook_rules import INSTALL, NOTEBOOKS, Notebook, notebook_paths, tags
+from notebooks import frame_cell, write
 
 TAG = "badges"
 NONE = "none"
@@ -46,6 +47,11 @@ PLATFORMS = (
         "https://studiolab.sagemaker.aws/import/github/{blob}",
     ),
 )
+FETCH = """\
+    if not os.path.isdir("../src/helpers"):
+        !test -d {name} || git clone --quiet --depth 1 --branch {branch} https://github.com/{repo}
+        %cd {name}/notebooks
+"""
 # GitHub's rules for the two names; a name in .git is the address of a clone.
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}/(?!\.{1,2}$)[\w.-]{1,100}(?<!\.git)", re.ASCII)
 
@@ -92,15 +98,26 @@ def write_badges(path: Path, repo: str, branch: str) -> bool:
     repo: owner and name, or "none" to take the badges out.
     """
     node = Notebook.read(path).node
-    cells = [cell for cell in node.cells if TAG not in tags(cell)]
+    before = copy.deepcopy(node.cells)
+    node.cells = [cell for cell in node.cells if TAG not in tags(cell)]
+    for cell in node.cells:
+        if "install" in tags(cell):
+            cell.source = install_source(repo, branch)
     if repo != NONE:
-        # Under the title and what the notebook needs, before the set-up.
-        cells.insert(1, badge_cell(path.name, repo, branch))
-    if node.cells == cells:
+        # Under the title and what the notebook needs, before the code.
+        node.cells.insert(1, badge_cell(path.name, repo, branch))
+    if node.cells == before:
         return False
-    node.cells = cells
     write(node, path)
     return True
+
+
+def install_source(repo: str, branch: str) -> str:
+    """Return the source of the first code cell in a published copy, or with "none" in any clone."""
+    fetch = FETCH.format(
+        name=shlex.quote(repo.rpartition("/")[2]), branch=shlex.quote(branch), repo=repo
+    )
+    return ("" if repo == NONE else fetch).join(INSTALL)
 
 
 def badge_cell(name: str, repo: str, branch: str) -> NotebookNode:
@@ -111,14 +128,7 @@ def badge_cell(name: str, repo: str, branch: str) -> NotebookNode:
         f"[![Open in {platform}]({picture})]({address.format(blob=blob, quoted_url=quoted_url)})"
         for platform, picture, address in PLATFORMS
     ]
-    return nbformat.from_dict(
-        {
-            "cell_type": "markdown",
-            "id": TAG,
-            "metadata": {"tags": [TAG]},
-            "source": "\n".join(badges),
-        }
-    )
+    return frame_cell("markdown", TAG, "\n".join(badges))
 
 
 if __name__ == "__main__":

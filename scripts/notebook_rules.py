@@ -25,7 +25,21 @@ CONTENTS = "00_start_here.ipynb#The-map"
 LINES_AT_MOST = 15
 MEDIAN_AT_MOST = 4
 WORDS_PER_CODE_CELL = (30, 120)
-TAGS = {"badges", "exercise", "navigation", "nbval-ignore-output", "raises-exception"}
+TAGS = {"badges", "exercise", "install", "navigation", "nbval-ignore-output", "raises-exception"}
+# The first code cell of every notebook. `make badges` puts between the two what fetches the clone.
+INSTALL = (
+    """\
+# Installs the collection where it is missing, as on a hosted platform. Elsewhere it does nothing.
+import importlib.util
+import os
+import sys
+
+if importlib.util.find_spec("helpers") is None:
+""",
+    """\
+    %pip install --quiet --editable ..
+    sys.path.insert(0, os.path.abspath("../src"))""",
+)
 IMPORTS = {"helpers", "requests", "pandas", "numpy", "matplotlib", "IPython"}
 # What the extra `judge` brings, for the notebooks whose subject it is.
 JUDGE_IMPORTS = {"bm25s", "ir_measures", "scipy", "sentence_transformers", "sklearn", "Stemmer"}
@@ -218,9 +232,8 @@ def output_texts(output: nbformat.NotebookNode) -> Iterator[str]:
 
 
 def python_tree(source: str) -> ast.Module:
-    """Parse a code cell; lines that belong to IPython (magics, shell) are left out."""
-    lines = source.splitlines()
-    return ast.parse("\n".join("" if re.match(r"\s*[%!?]", line) else line for line in lines))
+    """Parse a code cell; a line that belongs to IPython (magics, shell) counts as `pass`."""
+    return ast.parse(re.sub(r"^([ \t]*)[%!?].*", r"\1pass", source, flags=re.MULTILINE))
 
 
 def navigation_bar(path: Path, paths: list[Path]) -> str:
@@ -282,6 +295,18 @@ def opening_says_what_it_does_teaches_and_needs(notebook: Notebook) -> Iterator[
         yield "What you need does not say how many minutes"
     if not re.search(r"\b(GPU|CPU|machine|hardware)\b", needs):
         yield "What you need does not say what hardware"
+
+
+@rule
+def it_can_install_itself(notebook: Notebook) -> Iterator[str]:
+    """Right before Set-up stands the cell that `scripts/notebooks.py nav` writes."""
+    places = [place for place, cell in enumerate(notebook.node.cells) if "install" in tags(cell)]
+    head, tail = INSTALL
+    for place in places[:1]:
+        source, after = notebook.node.cells[place].source, notebook.node.cells[place + 1].source
+        if source.startswith(head) and source.endswith(tail) and after.startswith("## Set-up"):
+            return
+    yield "the cell that installs is not as it should be: run python scripts/notebooks.py nav"
 
 
 @rule

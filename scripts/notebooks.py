@@ -1,6 +1,7 @@
 """Keep the stored notebooks in shape: navigation bars, a fresh run, a check.
 
-  nav [NN]    write the bar (previous, contents, next) as the last cell
+  nav [NN]    write the cell that installs as the first code cell, and as the last cell the bar
+              (previous, contents, next)
   run [NN]    execute notebooks top to bottom in fresh kernels and store them with their outputs
   check [NN]  say what is out of shape; exit 1 if anything is
 
@@ -35,6 +36,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 from notebook_rules import (
+    INSTALL,
     METADATA,
     NOTEBOOKS,
     REPOSITORY,
@@ -74,13 +76,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     if options.action == "nav":
         for path in paths:
-            if write_navigation(path):
-                print(f"{path.name}: wrote the navigation bar")
+            if write_frame(path):
+                print(f"{path.name}: brought up to date")
         return 0
     problems = []
     if options.action == "run":
         for path in paths:
-            write_navigation(path)
+            write_frame(path)
             print(f"{path.name}: running", flush=True)
             began = time.monotonic()
             try:
@@ -94,25 +96,32 @@ def main(arguments: list[str] | None = None) -> int:
     return bool(problems)
 
 
-# Navigation.
+# What stands in every notebook.
 
 
-def write_navigation(path: Path) -> bool:
-    """Write the bar as the last cell of a notebook, and tell whether anything changed."""
-    node = Notebook.read(path).node
-    cell = nbformat.from_dict(
-        {
-            "cell_type": "markdown",
-            "id": "navigation",
-            "metadata": {"tags": ["navigation"]},
-            "source": navigation_bar(path, notebook_paths(path.parent)),
-        }
-    )
-    if node.cells[-1:] == [cell]:
+def write_frame(path: Path) -> bool:
+    """Write the cell that installs and the navigation bar, and tell whether anything changed."""
+    old = Notebook.read(path).node
+    cells = [cell for cell in old.cells if "navigation" not in tags(cell)]
+    if not any("install" in tags(cell) for cell in cells):
+        # After the title and the badges.
+        place = 1 + sum("badges" in tags(cell) for cell in cells)
+        cells.insert(place, frame_cell("code", "install", "".join(INSTALL)))
+    bar = navigation_bar(path, notebook_paths(path.parent))
+    cells.append(frame_cell("markdown", "navigation", bar))
+    if cells == old.cells:
         return False
-    node.cells = [old for old in node.cells if "navigation" not in tags(old)] + [cell]
-    write(node, path)
+    old.cells = cells
+    write(old, path)
     return True
+
+
+def frame_cell(kind: str, tag: str, source: str) -> NotebookNode:
+    """Return a cell whose tag is its id too."""
+    cell = {"cell_type": kind, "id": tag, "metadata": {"tags": [tag]}, "source": source}
+    if kind == "code":
+        cell |= {"execution_count": None, "outputs": []}
+    return nbformat.from_dict(cell)
 
 
 def write(node: NotebookNode, path: Path) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from nbformat import NotebookNode
 
 import badges
-from notebook_rules import RULES, Notebook, notebook_paths, tags
+from notebook_rules import INSTALL, Notebook, check, notebook_paths, tags
 
 REPO = "some-body/score.notebooks"
 STORED = notebook_paths()
@@ -58,12 +57,12 @@ def test_each_badge_opens_the_notebook_that_it_stands_in(copies):
         ]
 
 
-def test_the_badges_stand_between_the_opening_and_the_set_up(copies):
+def test_the_badges_stand_between_the_opening_and_the_code(copies):
     badges.main([REPO])
     for path in copies:
-        title, cell, set_up = Notebook.read(path).node.cells[:3]
+        title, cell, install = Notebook.read(path).node.cells[:3]
         assert title.source.startswith("# ") and "badges" in tags(cell)
-        assert set_up.source.startswith("## Set-up")
+        assert "install" in tags(install)
 
 
 def test_a_second_run_changes_nothing(copies, capsys):
@@ -91,23 +90,28 @@ def test_badges_that_are_taken_out_leave_the_file_as_it_was_byte_for_byte(copies
 
 
 def test_outputs_and_execution_counts_stay_as_they_are(copies):
-    before = [Notebook.read(path).code for path in copies]
+    def stored(path):
+        return [(cell.outputs, cell.execution_count) for cell in Notebook.read(path).code]
+
+    before = list(map(stored, copies))
     badges.main([REPO])
-    assert [Notebook.read(path).code for path in copies] == before
-    assert any(cell.outputs for cell in before[0])
+    assert list(map(stored, copies)) == before
+    assert any(outputs for outputs, _ in before[0])
 
 
-@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
-def test_badges_break_no_rule(path):
-    cells = [cell for cell in Notebook.read(path).node.cells if "badges" not in tags(cell)]
-    badge = badges.badge_cell(path.name, REPO, "main")
-    assert problems(path, [cells[0], badge, *cells[1:]]) == problems(path, cells)
+def test_badges_break_no_rule(copies):
+    before = list(map(check, copies))
+    badges.main([REPO])
+    assert list(map(check, copies)) == before
 
 
-def problems(path: Path, cells: list[NotebookNode]) -> list[str]:
-    notebook = Notebook.read(path)
-    notebook.node.cells = cells
-    return [problem for rule in RULES.values() for problem in rule(notebook)]
+def test_the_first_code_cell_fetches_the_published_copy_and_nothing_where_none_is(copies):
+    badges.main([REPO, "--branch", "v1.0"])
+    for path in copies:
+        first = Notebook.read(path).code[0].source
+        assert f"git clone --quiet --depth 1 --branch v1.0 https://github.com/{REPO}" in first
+    badges.main(["none"])
+    assert {Notebook.read(path).code[0].source for path in copies} == {"".join(INSTALL)}
 
 
 @pytest.mark.parametrize("branch", ["feature/new-one", "a&b=c", "half%20way", "(odd)#1+1"])

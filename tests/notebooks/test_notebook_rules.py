@@ -46,12 +46,13 @@ def good(tmp_path):
     stream = nbformat.v4.new_output("stream", name="stdout", text="0.98\n")
     node.cells = [
         markdown(OPENING),
+        code("".join(notebook_rules.INSTALL), 1, tags=["install"]),
         markdown("## Set-up\n\n" + FILLER),
-        code("import requests", 1),
+        code("import requests", 2),
         markdown("## 1. Launch it\n\n" + FILLER),
-        code("print(0.98)", 2, stream),
+        code("print(0.98)", 3, stream),
         markdown("## Exercise 1\n\n" + FILLER),
-        code("# Your turn.\n# %load solutions/01_exercise_1.py", 3, tags=["exercise"]),
+        code("# Your turn.\n# %load solutions/01_exercise_1.py", 4, tags=["exercise"]),
         markdown("## Recap\n\n1. Launch it so.\n2. Stop it so.\n\n## In practice\n\nMind."),
     ]
     (tmp_path / "solutions").mkdir()
@@ -100,7 +101,7 @@ def test_two_notebooks_with_one_number_are_found(good):
 def test_a_title_that_comes_late_or_twice_is_found(good):
     good.node.cells[0].source = "Hello.\n\n" + OPENING
     assert len(found(good, "title_comes_first_and_is_the_only_one")) == 1
-    good.node.cells[1].source = "# Another title"
+    good.node.cells[2].source = "# Another title"
     assert len(found(good, "title_comes_first_and_is_the_only_one")) == 2
 
 
@@ -119,40 +120,47 @@ def test_an_opening_that_says_too_little_is_found(good, old, new, problem):
     assert problem in found(good, "opening_says_what_it_does_teaches_and_needs")[0]
 
 
+def test_a_cell_that_installs_late_or_otherwise_is_found(good):
+    good.node.cells[1].source = "import sys"
+    assert "run python scripts/notebooks.py nav" in found(good, "it_can_install_itself")[0]
+    del good.node.cells[1]
+    assert "run python scripts/notebooks.py nav" in found(good, "it_can_install_itself")[0]
+
+
 def test_a_second_set_up_cell_is_found(good):
-    good.node.cells.insert(3, code("import json", 9))
+    good.node.cells.insert(4, code("import json", 9))
     assert "2 code cells" in found(good, "there_is_one_set_up_cell")[0]
 
 
 def test_a_long_cell_and_a_high_median_are_found(good):
-    good.node.cells[2].source = "x = 1\n" * 16
-    good.node.cells[4].source = "x = 1\n" * 5
-    good.node.cells[6].source = "x = 1\n" * 5
+    good.node.cells[3].source = "x = 1\n" * 16
+    good.node.cells[5].source = "x = 1\n" * 5
+    good.node.cells[7].source = "x = 1\n" * 5
     assert len(found(good, "code_cells_are_short")) == 2
 
 
 @pytest.mark.parametrize("text", ["Short.", FILLER * 9])
 def test_too_little_and_too_much_prose_are_found(good, text):
-    for place in (1, 3, 5):
+    for place in (2, 4, 6):
         good.node.cells[place].source = f"{good.node.cells[place].source.split(chr(10))[0]}\n{text}"
     assert "words of prose" in found(good, "prose_carries_the_code")[0]
 
 
 @pytest.mark.parametrize("count", [None, 7])
 def test_a_missing_or_wrong_execution_count_is_found(good, count):
-    good.node.cells[4].execution_count = count
+    good.node.cells[5].execution_count = count
     assert "execution counts" in found(good, "cells_ran_once_and_in_order")[0]
 
 
 def test_an_error_in_the_wrong_place_is_found(good):
-    good.node.cells[2].outputs = [error()]
+    good.node.cells[3].outputs = [error()]
     assert "not tagged" in found(good, "errors_stand_only_where_they_are_meant")[0]
 
 
 def test_a_promised_error_that_did_not_come_is_found(good):
-    good.node.cells[2].metadata.tags = ["raises-exception"]
+    good.node.cells[3].metadata.tags = ["raises-exception"]
     assert "shows no error" in found(good, "errors_stand_only_where_they_are_meant")[0]
-    good.node.cells[2].outputs = [error()]
+    good.node.cells[3].outputs = [error()]
     assert found(good, "errors_stand_only_where_they_are_meant") == []
 
 
@@ -161,16 +169,16 @@ def test_a_promised_error_that_did_not_come_is_found(good):
     ["/home/anna/score", "see '/opt/venv/bin/python'", r"C:\Users", "<a at 0x7f12345678>", "/tmp"],
 )
 def test_what_belongs_to_one_machine_is_found(good, text):
-    good.node.cells[4].outputs[0].text = text
+    good.node.cells[5].outputs[0].text = text
     assert found(good, "nothing_tells_whose_machine_it_was")
-    good.node.cells[4].outputs[0].text = ""
-    good.node.cells[3].source += text
+    good.node.cells[5].outputs[0].text = ""
+    good.node.cells[4].source += text
     assert found(good, "nothing_tells_whose_machine_it_was")
 
 
 @pytest.mark.parametrize("text", ["POST /v1/score", "http://127.0.0.1:8000/score", "~/.cache/opt"])
 def test_routes_and_home_paths_belong_to_no_machine(good, text):
-    good.node.cells[4].outputs[0].text = text
+    good.node.cells[5].outputs[0].text = text
     assert found(good, "nothing_tells_whose_machine_it_was") == []
 
 
@@ -188,9 +196,9 @@ def test_a_solution_without_an_exercise_is_found(good):
 
 
 def test_a_stub_that_loads_nothing_or_something_else_is_found(good):
-    good.node.cells[6].source = "# Your turn.\n# %load solutions/02_exercise_1.py"
+    good.node.cells[7].source = "# Your turn.\n# %load solutions/02_exercise_1.py"
     assert "%load solutions/01_exercise_1.py" in found(good, "exercises_have_solutions")[0]
-    good.node.cells[6].metadata = nbformat.from_dict({})
+    good.node.cells[7].metadata = nbformat.from_dict({})
     assert "0 cells tagged exercise" in found(good, "exercises_have_solutions")[0]
 
 
@@ -211,17 +219,17 @@ def test_an_old_navigation_bar_is_found(good):
     "source", ["import torch", "from vllm import LLM", "if 1:\n    import vllm"]
 )
 def test_an_import_that_a_kernel_may_lack_is_found(good, source):
-    good.node.cells[2].source = source
+    good.node.cells[3].source = source
     assert "imports" in found(good, "imports_stay_small")[0]
 
 
 def test_magics_do_not_hide_the_imports_after_them(good):
-    good.node.cells[2].source = "%matplotlib inline\nimport torch"
-    assert found(good, "imports_stay_small") == ["code cell 1 imports torch"]
+    good.node.cells[3].source = "%matplotlib inline\nimport torch"
+    assert found(good, "imports_stay_small") == ["code cell 2 imports torch"]
 
 
 def test_a_link_to_nowhere_is_found(good):
-    good.node.cells[1].source += " [next](02_nowhere_at_all.ipynb#there)"
+    good.node.cells[2].source += " [next](02_nowhere_at_all.ipynb#there)"
     assert "02_nowhere_at_all.ipynb" in found(good, "links_lead_somewhere")[0]
 
 
@@ -232,7 +240,7 @@ def test_what_a_front_end_added_is_found(good):
 
 def test_an_unknown_tag_a_widget_and_a_doubled_id_are_found(good):
     view = {notebook_rules.WIDGET_VIEW: {"model_id": "1"}}
-    good.node.cells[2].metadata.tags = ["nbval-ignore-outputs"]
-    good.node.cells[4].outputs = [nbformat.v4.new_output("display_data", view)]
-    good.node.cells[5].id = good.node.cells[3].id
+    good.node.cells[3].metadata.tags = ["nbval-ignore-outputs"]
+    good.node.cells[5].outputs = [nbformat.v4.new_output("display_data", view)]
+    good.node.cells[6].id = good.node.cells[4].id
     assert len(found(good, "stored_form_is_plain")) == 3

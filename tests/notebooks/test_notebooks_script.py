@@ -165,7 +165,7 @@ def test_the_name_of_the_machine_is_found_in_an_output(monkeypatch):
 def test_the_bars_lead_from_each_notebook_to_its_neighbours(stored):
     names = ["00_start_here.ipynb", "01_launch_a_thing.ipynb", "02_score_a_thing.ipynb"]
     paths = [stored(("1",), name=name) for name in names]
-    assert [notebooks.write_navigation(path) for path in paths] == [True] * 3
+    assert [notebooks.write_frame(path) for path in paths] == [True] * 3
     bars = [Notebook.read(path).node.cells[-1].source for path in paths]
     assert "←" not in bars[0] and f"→]({names[1]})" in bars[0]
     assert f"[← 00 Launch a thing]({names[0]})" in bars[1] and f"→]({names[2]})" in bars[1]
@@ -175,9 +175,9 @@ def test_the_bars_lead_from_each_notebook_to_its_neighbours(stored):
 
 def test_writing_the_bars_again_changes_nothing(stored):
     path = stored(("1",))
-    notebooks.write_navigation(path)
+    notebooks.write_frame(path)
     before = path.read_bytes()
-    assert notebooks.write_navigation(path) is False
+    assert notebooks.write_frame(path) is False
     assert path.read_bytes() == before
 
 

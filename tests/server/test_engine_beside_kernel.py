@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -14,12 +15,21 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from badges import install_source
 from helpers.engine import REPOSITORY
 
 OLDER_NUMPY = "2.1.3"
 OTHER_TORCH = "2.4.1"
-KERNEL = """
-import importlib.metadata, importlib.util, sys
+# The first code cell of a notebook, given as the first argument, and then what a learner does.
+FIRST_CELL = """
+import importlib.util, sys
+from IPython.core.interactiveshell import InteractiveShell
+assert importlib.util.find_spec("helpers") is None, "the cell shall have something to do"
+InteractiveShell.instance().run_cell(sys.argv[1]).raise_error()
+import helpers
+print("helpers", helpers.__file__)
+"""
+LESSON = """
 import numpy, psutil, torch
 assert importlib.util.find_spec("vllm") is None, "this kernel must have no vLLM"
 from helpers import ScoreServer
@@ -36,30 +46,62 @@ def test_vllm_serves_a_kernel_whose_packages_stay_as_they_are(state: Path, tmp_p
         pytest.skip("this run's environment is not .venv: make test builds it")
     packages = kernel_environment(tmp_path / "kernel")
     before = digests(packages)
+    out = run(tmp_path / "kernel", FIRST_CELL + LESSON, "none", REPOSITORY / "notebooks")
+    score, numpy, torch, program = re.search(r"score" + r" (\S+)" * 4, out).groups()
+    assert float(score) > 0.5
+    assert (numpy, torch) == (OLDER_NUMPY, OTHER_TORCH)
+    assert Path(program).is_relative_to(REPOSITORY / ".venv"), program
+    # The collection's own entry is new; what was there is as it was.
+    assert digests(packages).items() >= before.items()
+
+
+def test_a_notebook_opened_by_its_badge_fetches_the_rest(tmp_path: Path) -> None:
+    kernel_environment(tmp_path / "kernel")
+    origin = tmp_path / "origin"
+    for name in ("src", "notebooks"):
+        shutil.copytree(REPOSITORY / name, origin / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, origin)
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.com")
+    for words in (("init", "-b", "main"), ("add", "."), (*identity, "commit", "-m", "All")):
+        subprocess.run(["git", "-C", origin, *words], check=True, capture_output=True)
+    # Git reads the address of the published copy, and goes to this machine instead.
+    redirected = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{origin.as_uri()}.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/some-body/a.copy",
+    }
+    platform = tmp_path / "content"
+    platform.mkdir()
+    out = run(tmp_path / "kernel", FIRST_CELL, "some-body/a.copy", platform, **redirected)
+    assert f"helpers {platform / 'a.copy/src/helpers/__init__.py'}" in out
+
+
+def run(environment: Path, code: str, repo: str, folder: Path, **variables: str) -> str:
+    """Run code with an environment's Python and return its output; `repo` is the published copy."""
     outside = ("SCORE_SERVER_PYTHON", "PYTHONPATH", "VIRTUAL_ENV")
+    inherited = {name: value for name, value in os.environ.items() if name not in outside}
     done = subprocess.run(
-        [tmp_path / "kernel/bin/python", "-B", "-c", KERNEL],
-        env={name: value for name, value in os.environ.items() if name not in outside},
+        [environment / "bin/python", "-B", "-c", code, install_source(repo, "main")],
+        cwd=folder,
+        env=inherited | variables,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    score, numpy, torch, program = re.search(r"score" + r" (\S+)" * 4, done.stdout).groups()
-    assert float(score) > 0.5
-    assert (numpy, torch) == (OLDER_NUMPY, OTHER_TORCH)
-    assert Path(program).is_relative_to(REPOSITORY / ".venv"), program
-    assert digests(packages) == before
+    return done.stdout
 
 
 def kernel_environment(folder: Path) -> Path:
     """Make an environment with what `helpers` needs, another numpy and another torch.
 
-    The other packages are links to this environment's. Of torch there is only the name: nothing
-    may import it, and nothing may replace it.
+    The other packages are links to this environment's; IPython and pip are what every kernel has.
+    Of torch there is only the name: nothing may import it, and nothing may replace it.
     """
     venv.create(folder, symlinks=True)
     (packages,) = folder.glob("lib/python*/site-packages")
-    for name in needed_by("vllm-score-notebooks") - {"numpy", "vllm-score-notebooks"}:
+    needed = set.union(*map(needed_by, ("vllm-score-notebooks", "ipython", "pip")))
+    for name in needed - {"numpy", "vllm-score-notebooks"}:
         for top in top_files(name):
             if not (packages / top.name).exists():
                 (packages / top.name).symlink_to(top)
@@ -69,7 +111,6 @@ def kernel_environment(folder: Path) -> Path:
         pytest.skip(f"no package index has numpy {OLDER_NUMPY} here: {done.stderr[-200:]}")
     (packages / "torch").mkdir()
     (packages / "torch/__init__.py").write_text(f"__version__ = '{OTHER_TORCH}'\n")
-    (packages / "helpers.pth").write_text(f"{REPOSITORY / 'src'}\n")
     return packages
 
 
