@@ -47,6 +47,7 @@ from helpers.model_folder import check_model_folder, is_local, weights_bytes
 from helpers.offline_model import OFFLINE_MODEL_NAME, offline_model_path
 from helpers.progress import StageProgress
 from helpers.records import Record
+from helpers.transport import KEY_VARIABLE
 
 URL_VARIABLE = "SCORE_SERVER_URL"
 MODEL_VARIABLE = "SCORE_MODEL"
@@ -241,6 +242,12 @@ class ScoreServer:
             return False
         with self.client() as client:
             return client.health()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what a request by hand has to send with it: the key in a header, or nothing."""
+        key = self._api_key or os.environ.get(KEY_VARIABLE)
+        return {"Authorization": f"Bearer {key}"} if key else {}
 
     def client(self) -> ScoreClient:
         """Return a client for this server; close it, or use it in a `with` block."""

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 import requests
 import yaml
 from launching import only_record
+from nbclient import NotebookClient
 
 from helpers import processes, records
 from helpers.client import ScoreClient
@@ -35,7 +37,8 @@ from helpers.errors import (
 from helpers.proxy import ReverseProxy, find_nginx
 from helpers.server import ScoreServer, stop_all
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEPLOY, NOTEBOOKS = REPOSITORY / "deploy", REPOSITORY / "notebooks"
 TEMPLATE = DEPLOY / "nginx" / "score.conf.template"
 KEY = secrets.token_urlsafe(32)
 LIMITS = {"requests_per_second": 4, "burst": 5, "max_body": "20k"}
@@ -90,6 +93,17 @@ def test_the_scores_are_those_of_the_server_itself(trusted, client):
         assert through.score("a", documents).scores == pytest.approx(
             client.score("a", documents).scores, abs=0.02
         )
+
+
+@pytest.mark.parametrize("number", ["02", "03", "04"])
+def test_the_notebooks_work_through_the_locked_door(trusted, monkeypatch, number):
+    monkeypatch.setenv("SCORE_SERVER_URL", trusted.url)
+    monkeypatch.setenv("SCORE_API_KEY", KEY)
+    (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    notebook = nbformat.read(path, as_version=4)
+    # Raises at the first error of a cell that does not announce one.
+    NotebookClient(notebook, resources={"metadata": {"path": NOTEBOOKS}}).execute()
+    assert KEY not in nbformat.writes(notebook)
 
 
 @pytest.mark.parametrize(

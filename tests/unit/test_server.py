@@ -118,3 +118,11 @@ def test_python_and_python3_of_one_environment_count_as_one_interpreter(tmp_path
     one = [_environment_of(str(tmp_path / "one" / name)) for name in ("python", "python3")]
     assert one[0] == one[1]
     assert one[0] != _environment_of(str(tmp_path / "two" / "python"))
+
+
+def test_requests_by_hand_get_the_key_that_the_server_wants(monkeypatch):
+    assert ScoreServer("/models/m").headers == {}
+    assert ScoreServer("/models/m", api_key="k").headers == {"Authorization": "Bearer k"}
+    monkeypatch.setenv("SCORE_SERVER_URL", "https://scores.example.com")
+    monkeypatch.setenv("SCORE_API_KEY", "theirs")
+    assert ScoreServer().headers == {"Authorization": "Bearer theirs"}
