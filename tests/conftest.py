@@ -30,6 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     The stored outputs of the notebooks are the offline reranker's, so it serves on a GPU too.
     """
     os.environ.setdefault("SCORE_MODEL", OFFLINE_MODEL_NAME)
+    # Two processes share the cores, so a thread that waits must not spin.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("SCORE_SERVER_URL", "SCORE_API_KEY", "BEIR_DATASET"):
         os.environ.pop(name, None)
     of_xdist = hasattr(config, "workerinput")

@@ -19,9 +19,10 @@ from playwright.sync_api import Page
 # Generous: a launch of vLLM may be part of a cell.
 CELL_TIMEOUT = 180_000  # milliseconds
 SETTINGS = {
-    # No question about news over the page, and all cells in the page, in sight or not.
+    # No question about news over the page; all cells in the page, in sight or not, and no empty
+    # page after the last.
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "notebook-extension/tracker": {"windowingMode": "none"},
+    "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
 }
 OUTER = "document.querySelector('.jp-WindowedPanel-outer')"
 PANEL = "[...jupyterapp.shell.widgets('main')].find(w => w.context?.path === name)"
