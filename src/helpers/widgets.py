@@ -31,6 +31,9 @@ from helpers.results import ScoreResult
 
 # Its width is what the box around it leaves: with 100 % the margins would cut its right edge.
 WIDE = {"width": "auto"}
+# Side by side where the page has room, else one below the other.
+WRAPPING = {**WIDE, "flex_flow": "row wrap"}
+FIELD = {"width": "32em", "max_width": "100%"}
 NAMED = {"description_width": "6em"}
 PALE = "<style>.score-pale{opacity:.45}</style>"
 SLIDE = (
@@ -226,11 +229,13 @@ class QueryComparison(View):
             RankedBars(score, **shared),
         )
         columns = [
-            ipywidgets.VBox([field, ranking.widget], layout={"width": "50%", "padding": "0 6px"})
+            ipywidgets.VBox(
+                [field, ranking.widget], layout={"flex": "1 1 22em", "padding": "0 6px"}
+            )
             for field, ranking in zip((self.left, self.right), self._rankings, strict=True)
         ]
         self.widget = ipywidgets.VBox(
-            [self.documents, self.top_n, ipywidgets.HBox(columns, layout=WIDE)], layout=WIDE
+            [self.documents, self.top_n, ipywidgets.HBox(columns, layout=WRAPPING)], layout=WIDE
         )
         for ranking, query in zip(self._rankings, (left, right), strict=True):
             ranking.request.ask_and_wait(query, documents)
@@ -292,7 +297,7 @@ class ScoreTable(View):
         if sort_by not in columns:
             raise InputError(f"The table has no column {sort_by!r}. Its columns: {columns}.")
         self.contains = ipywidgets.Text(
-            description="Contains", placeholder="any text", style=NAMED, layout={"width": "32em"}
+            description="Contains", placeholder="any text", style=NAMED, layout=FIELD
         )
         self.sort_by = ipywidgets.Dropdown(
             options=columns, value=sort_by, description="Sort by", style=NAMED
@@ -302,7 +307,7 @@ class ScoreTable(View):
             tooltips=["9 to 0, Z to A", "0 to 9, A to Z"],
         )
         self._rows = ipywidgets.HTML(layout=WIDE)
-        controls = [self.contains, ipywidgets.HBox([self.sort_by, self.order])]
+        controls = [self.contains, ipywidgets.HBox([self.sort_by, self.order], layout=WRAPPING)]
         self.between = None
         if score in columns and len(frame):
             low, high = min(0.0, frame[score].min()), max(1.0, frame[score].max())
@@ -313,7 +318,7 @@ class ScoreTable(View):
                 step=0.01,
                 description="Score",
                 style=NAMED,
-                layout={"width": "32em"},
+                layout=FIELD,
             )
             controls.insert(1, self.between)
         self.widget = ipywidgets.VBox([*controls, self._rows], layout=WIDE)
