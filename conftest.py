@@ -33,11 +33,15 @@ LOAD = re.compile(r"^# %load (solutions/\d\d_exercise_\d+\.py)$", re.MULTILINE)
 
 @pytest.hookimpl(tryfirst=True)  # before anything is deselected, so that -k knows solutions too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put each solution after the cell that names it."""
+    """Put each solution after the cell that names it, and notebook 01 after everything else.
+
+    That one stops the server at its end, and whoever came next would have to start another.
+    """
     for place in range(len(items) - 1, -1, -1):
         item = items[place]
         if isinstance(item, IPyNbCell) and (named := LOAD.search(item.cell.source)):
             items.insert(place + 1, solution_of(item, named.group(1)))
+    items.sort(key=lambda item: item.path.name.startswith("01_"))
 
 
 def solution_of(exercise: IPyNbCell, name: str) -> IPyNbCell:

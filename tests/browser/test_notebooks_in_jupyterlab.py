@@ -15,25 +15,9 @@ NAMES = [
     "04_score_aligned_pairs",
     "05_rerank_documents",
     "06_explore_scores",
-    "01_launch_a_score_server",  # at its end it stops the server that the others share
+    "01_launch_a_score_server",  # last: at its end it stops the server that all these tests share
 ]
 LOOKS = [("JupyterLab Light", "light", 1280), ("JupyterLab Dark", "dark", 800)]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_runs_in_jupyterlab_and_fits_the_page(
-    notebook: Notebook, pictures: Path, name: str
-) -> None:
-    notebook.open(f"{name}.ipynb")
-    notebook.run_all()
-    assert notebook.errors() == []
-    code = [cell for cell in notebook.cells() if cell["cell_type"] == "code"]
-    assert all(cell["execution_count"] for cell in code if "".join(cell["source"]).strip())
-    for theme, look, width in LOOKS:
-        notebook.use_theme(theme)
-        notebook.photograph(pictures / f"{name}_{look}_{width}.png", width=width)
-    notebook.page.set_viewport_size({"width": 1280, "height": 900})
-    assert notebook.too_wide() == []
 
 
 def test_typing_moves_the_bars_and_the_slider_changes_their_number(notebook: Notebook) -> None:
@@ -80,6 +64,22 @@ def test_a_cell_can_be_interrupted_and_the_next_kernel_adopts_the_server(
     notebook.run(0)
     assert notebook.text_of(0).split()[-1] == pid
     assert "Already running" in notebook.text_of(0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_runs_in_jupyterlab_and_fits_the_page(
+    notebook: Notebook, pictures: Path, name: str
+) -> None:
+    notebook.open(f"{name}.ipynb")
+    notebook.run_all()
+    assert notebook.errors() == []
+    code = [cell for cell in notebook.cells() if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in code if "".join(cell["source"]).strip())
+    for theme, look, width in LOOKS:
+        notebook.use_theme(theme)
+        notebook.photograph(pictures / f"{name}_{look}_{width}.png", width=width)
+    notebook.page.set_viewport_size({"width": 1280, "height": 900})
+    assert notebook.too_wide() == []
 
 
 def cells_up_to(notebook: Notebook, last_line: str) -> list[int]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -116,7 +117,8 @@ def test_ending_reaches_every_member_also_one_that_ignores_the_signal():
     assert len(ended) == 2 and record.members() == []
 
 
-def test_what_the_first_process_leaves_behind_is_still_found():
+def test_what_the_first_process_leaves_behind_is_still_found(monkeypatch):
+    monkeypatch.setattr(processes, "end", partial(processes.end, grace=1.0))
     record, process = launch(PAIR)
     process.kill()
     process.wait()
