@@ -196,8 +196,8 @@ def build_command(
         added["VLLM_CPU_KVCACHE_SPACE"] = str(choices.memory.value)
         if _one_worker(passed):
             # The worker then lives in the engine's process, which saves a third start of Python
-            # with all of vLLM's imports. vLLM wants the variable for it, and then leaves the
-            # number of threads to OpenMP.
+            # with all of vLLM's imports (`quick_start` saves the second). vLLM wants the variable
+            # for it, and then leaves the number of threads to OpenMP.
             ours["distributed-executor-backend"] = "uni"
             added["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
             added["OMP_NUM_THREADS"] = str(len(choices.cpus.value))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from helpers import records
 from helpers.records import Record
+from helpers.server import ScoreServer
 
 # What every kernel does: a process that was started in the background may ignore interrupts.
 INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -28,3 +30,24 @@ def only_record() -> Record | None:
     found = records.load_all()
     assert len(found) <= 1, found
     return found[0] if found else None
+
+
+class StartInThread:
+    """Start a server in a thread, and keep what comes of it."""
+
+    def __init__(self, server: ScoreServer) -> None:
+        self.error: BaseException | None = None
+        self._server = server
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._server.start()
+        except BaseException as error:
+            self.error = error
+
+    def outcome(self) -> BaseException | None:
+        self._thread.join(900)
+        assert not self._thread.is_alive()
+        return self.error

@@ -1,12 +1,15 @@
 """Bulk scoring against a real server: the server is killed, the scoring process is killed.
 
-One server of its own is launched, killed in the middle of a run, and launched again; it asks for a
-key, and in the end nothing that all this left behind may hold that key.
+One server of its own is launched, killed in the middle of a run, and launched again; then its first
+process dies alone. It asks for a key, and in the end nothing that all this left behind may hold
+that key.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +21,7 @@ import pandas as pd
 import pytest
 from launching import only_record, wait_for
 
-from helpers import bulk
+from helpers import bulk, records
 from helpers.bulk import score_pairs
 from helpers.client import ScoreClient
 from helpers.errors import AuthenticationError, BadRequestError, UnreachableError
@@ -98,6 +101,7 @@ def test_a_run_outlives_its_server_and_the_key_is_nowhere(
         assert len(scores) == ROWS
         assert pd.read_parquet(path)["score"].tolist() == scores.tolist()
         with revived[0].client() as client:
+            assert client.models() == [revived[0].model]
             alone = scores_alone(client, use_activation=False)
             assert alone.std() > CLOSE
             assert scores == pytest.approx(alone, abs=CLOSE)
@@ -107,8 +111,22 @@ def test_a_run_outlives_its_server_and_the_key_is_nowhere(
             with pytest.raises(AuthenticationError) as refused:
                 stranger.models()
             told += [repr(stranger), str(vars(stranger))]
-        arguments = [member.cmdline() for member in only_record().members()]
+        last = only_record()
+        arguments = [member.cmdline() for member in last.members()]
+        told += [str(revived[0]._plan), last.command]
+
+        # Its first process dies alone: what is left of it is ended all the same.
+        left = [member for member in last.members() if member.pid != last.pid]
+        assert left
+        for member in left:
+            # Frozen, so that they can not notice and leave by themselves.
+            member.suspend()
+        os.kill(last.pid, signal.SIGKILL)
+        wait_for(lambda: not revived[0].running)
         revived[0].stop()
+        assert last.members() == []
+        assert records.load_all() == []
+        revived[0].stop()  # a second one must do no harm
         with server.client() as client:
             with pytest.raises(UnreachableError) as gone:
                 client.score("query", "document")

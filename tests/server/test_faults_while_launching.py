@@ -7,10 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 
 import pytest
-from launching import INTERRUPTIBLE, only_record, wait_for
+from launching import INTERRUPTIBLE, StartInThread, only_record, wait_for
 
 from helpers import launch, records
 from helpers.errors import (
@@ -22,27 +21,6 @@ from helpers.errors import (
     UnknownFlagError,
 )
 from helpers.server import ScoreServer, stop_all
-
-
-class StartInThread:
-    """Start a server in a thread, and keep what comes of it."""
-
-    def __init__(self, server: ScoreServer) -> None:
-        self.error: BaseException | None = None
-        self._server = server
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._server.start()
-        except BaseException as error:
-            self.error = error
-
-    def outcome(self) -> BaseException | None:
-        self._thread.join(900)
-        assert not self._thread.is_alive()
-        return self.error
 
 
 def test_a_flag_that_vllm_does_not_know_is_shown(state, scoring_model):

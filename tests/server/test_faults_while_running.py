@@ -1,7 +1,8 @@
 """Faults of a server that was once ready, in one story, so that few launches are needed.
 
 Two kernels start at once, and their port is taken; both are killed; a later one adopts; the server
-freezes; its engine dies and it is replaced; its first process dies and the rest is still ended.
+freezes; its engine dies and it is replaced. `test_bulk_survives` kills all of a server, and its
+first process alone.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import subprocess
 import sys
 import threading
 
-from launching import only_record, wait_for
+from launching import StartInThread, only_record, wait_for
 
-from helpers import records
-from helpers.server import ScoreServer
+from helpers.errors import ServerDiedError
+from helpers.server import ScoreServer, stop_all
 
 KERNEL = """
 import sys, time
@@ -87,29 +88,15 @@ def test_a_server_through_all_its_faults(state, scoring_model):
     os.kill(server.pid, signal.SIGCONT)
     assert server.running
 
-    # Its engine dies: the next start replaces it.
+    # Its engine dies: the next start ends the rest and launches another.
     engine = next(m for m in record.members() if "EngineCore" in " ".join(m.cmdline()))
     engine.kill()
     wait_for(lambda: not server.running)
-    old = server.pid
-    replaced = ScoreServer(scoring_model).start()
-    assert not replaced.adopted and replaced.pid != old
-
-    # Its first process dies alone: what is left of it is ended all the same.
-    last = only_record()
-    left = [member for member in last.members() if member.pid != replaced.pid]
-    assert left
-    for member in left:
-        # Frozen, so that they can not notice and leave by themselves.
-        member.suspend()
-    os.kill(replaced.pid, signal.SIGKILL)
-    wait_for(lambda: not replaced.running)
-    replaced.stop()
-    assert last.members() == []
-    assert records.load_all() == []
-
-    # And once more, for a second stop must do no harm.
-    replaced.stop()
+    start = StartInThread(ScoreServer(scoring_model))
+    replaced = wait_for(lambda: (now := only_record()) and now.pid != record.pid and now)
+    assert record.members() == []
+    assert replaced.pid in stop_all()
+    assert isinstance(start.outcome(), ServerDiedError)
 
 
 def unused_port() -> int:
