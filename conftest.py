@@ -1,4 +1,10 @@
-"""Let nbval run the solutions too, and see through what differs between two processors.
+"""Keep a run's servers together, let nbval run the solutions too, and compare with a tolerance.
+
+Each process that runs tests has one state folder, and with it one real server. The folder's name
+stands in SCORE_STATE_DIR, so the kernels that nbval starts inherit it: whoever comes first launches
+the server, everybody else adopts it, and the end of the run ends it. The processes of pytest-xdist
+(`make test` has two) share nothing: notebook 01 stops the server that it finds, and 10 reads its
+counters.
 
 Every solution runs where a learner would load it: right after the empty cell of its exercise, in
 the kernel of its notebook. Each ends with asserts about its results, and what comes after it must
@@ -14,13 +20,24 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from nbval.plugin import IPyNbCell
+
+from helpers.offline_model import OFFLINE_MODEL_NAME
+from helpers.server import stop_all
+
+PREFIX = "score-tests-"
+STATE = "score_state"  # its place in what pytest-xdist hands to a process
+_made = pytest.StashKey[list[str]]()
 
 # The offline reranker's scores in bfloat16 and float32 differ by at most 0.02; rounding to two
 # digits adds 0.01. Logits are larger numbers, so the same share of the number is allowed too.
@@ -29,6 +46,48 @@ TOLERANCE = 0.03
 # addresses (two dots or more) are none.
 NUMBER = re.compile(r" *(?<![\w.])[-+]?\d+\.\d+(?:e[-+]?\d+)?(?!\.?\w)")
 LOAD = re.compile(r"^# %load (solutions/\d\d_exercise_\d+\.py)$", re.MULTILINE)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the run's servers apart from those of the person who runs it, and choose the model.
+
+    The stored outputs of the notebooks are the offline reranker's, so it serves on a GPU too.
+    """
+    os.environ.setdefault("SCORE_MODEL", OFFLINE_MODEL_NAME)
+    # Two processes share the cores, so a thread that waits must not spin.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("SCORE_SERVER_URL", "SCORE_API_KEY", "BEIR_DATASET"):
+        os.environ.pop(name, None)
+    config.stash[_made] = []
+    if hasattr(config, "workerinput"):
+        os.environ["SCORE_STATE_DIR"] = config.workerinput[STATE]
+    elif not Path(os.environ.get("SCORE_STATE_DIR", "")).name.startswith(PREFIX):
+        # Else it is a run that another test started: that one shares the folder it was given.
+        os.environ["SCORE_STATE_DIR"] = make_folder(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a process of pytest-xdist its folder."""
+    node.workerinput[STATE] = make_folder(node.config)
+
+
+def make_folder(config: pytest.Config) -> str:
+    """Make a state folder that goes, with its servers, at the end of the run."""
+    config.stash[_made].append(tempfile.mkdtemp(prefix=PREFIX))
+    return config.stash[_made][-1]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the run's servers, whether a test or a notebook started them.
+
+    The process that was called does so for those of pytest-xdist too: they may have been killed.
+    """
+    for folder in config.stash.get(_made, []):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SCORE_STATE_DIR", folder)
+            stop_all()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)  # before anything is deselected, so that -k knows solutions too

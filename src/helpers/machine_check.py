@@ -38,8 +38,8 @@ DISK_NEEDED = {"CPU": 1 * GIB, "GPU": 4 * GIB}
 # float32, one request of 1,000 pairs of about 20 tokens to a reranker of 22 million parameters on
 # 2 cores (AMD Zen 5). On pairs of 116 tokens it was 182 in bfloat16.
 CPU_PAIRS_PER_SECOND = {"bfloat16": 500, "float32": 200}
-# Measured there, from launch to ready: 22 s with the choices made here, up to 40 s without.
-CPU_SECONDS_TO_START = 30
+# Measured there, from launch to ready: 12 to 16 s.
+CPU_SECONDS_TO_START = 20
 REMOTE_HINT = (
     "Use a server that runs elsewhere: set SCORE_SERVER_URL to its address, then restart the kernel"
 )

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from jupyterlab_page import Lab, Notebook
+from jupyterlab_page import Lab, Notebook, lab_state
 from playwright.sync_api import Browser, sync_playwright
 
 from helpers.server import stop_all
@@ -39,19 +39,15 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Give a JupyterLab on a copy of the notebooks.
-
-    Its kernels have a state folder of their own, and so a server of their own: notebook 01 stops
-    it, and the one that the other tests share must stay.
-    """
+    """Give a JupyterLab on a copy of the notebooks."""
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(REPOSITORY / "notebooks", home / "notebooks")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SCORE_STATE_DIR", str(home / "state"))
-        try:
-            with Lab(home) as lab:
-                yield lab
-        finally:
+    try:
+        with Lab(home) as lab:
+            yield lab
+    finally:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SCORE_STATE_DIR", str(lab_state(home)))
             stop_all()
 
 

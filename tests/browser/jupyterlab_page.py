@@ -28,6 +28,14 @@ OUTER = "document.querySelector('.jp-WindowedPanel-outer')"
 PANEL = "[...jupyterapp.shell.widgets('main')].find(w => w.context?.path === name)"
 
 
+def lab_state(home: Path) -> Path:
+    """Return the state folder of a JupyterLab's kernels.
+
+    Theirs alone, and so is their server: notebook 01 stops it, and the other tests' must stay.
+    """
+    return home / "state"
+
+
 class Lab:
     """Run JupyterLab on `home/notebooks`, with settings of its own, on a free loopback port."""
 
@@ -56,6 +64,7 @@ class Lab:
             "JUPYTER_CONFIG_DIR": str(self.home / "config"),
             "JUPYTERLAB_SETTINGS_DIR": str(self.home / "settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(self.home / "workspaces"),
+            "SCORE_STATE_DIR": str(lab_state(self.home)),
         }
         with (self.home / "lab.log").open("w") as log:
             self.process = subprocess.Popen(
