@@ -19,6 +19,7 @@ import psutil
 
 # A process's start is known in hundredths of a second, but the clock it is told by may be set.
 _CLOCK_TOLERANCE = 2.0
+_PF_EXITING = 0x4  # of Linux' include/linux/sched.h
 
 
 def start_time(pid: int) -> float | None:
@@ -52,13 +53,17 @@ def sessions_of(log_path: Path) -> set[int]:
 def end(session: int, log_path: Path, *, grace: float = 15.0) -> list[int]:
     """End a server's processes: SIGTERM, up to `grace` seconds, SIGKILL.
 
-    Returns the numbers of the processes that were told to end. A process that survives SIGKILL for
-    as long again hangs inside the kernel, where no signal reaches it; it is then left alone.
+    Returns the numbers of the processes that were told to end, once their files and ports are
+    free. A process that survives SIGKILL for as long again hangs inside the kernel, where no signal
+    reaches it; it is then left alone.
     """
     ended: list[int] = []
     begun = time.monotonic()
-    # A process may start another while it is being ended, so look again until none is left.
-    while (living := members(session, log_path)) and time.monotonic() < begun + 2 * grace:
+    while time.monotonic() < begun + 2 * grace:
+        # A process may start another while it is being ended, so look again until none is left.
+        living = members(session, log_path)
+        if not living and not _is_closing(session):
+            break
         late = time.monotonic() >= begun + grace
         new = living if late else [process for process in living if process.pid not in ended]
         _send(new, signal.SIGKILL if late else signal.SIGTERM)
@@ -116,6 +121,23 @@ def _writers(log_path: Path, session: int | None = None) -> Iterator[tuple[psuti
                 and _writes_to(pid, log_path)
             ):
                 yield process, own
+
+
+def _is_closing(session: int) -> bool:
+    """Tell whether a process of a session is on its way out, and may hold files and ports still.
+
+    Of a process with many threads the first one is gone before the others: then nothing shows any
+    more what it has open, and some 100 ms may pass on a busy machine before it is closed.
+    """
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == session:
+                # proc(5): behind the name, which may hold anything, come state, ppid, ...
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                state, flags, threads = fields[0], int(fields[6]), int(fields[17])
+                if flags & _PF_EXITING and (state != "Z" or threads > 1):
+                    return True
+    return False
 
 
 def _writes_to(pid: int, log_path: Path) -> bool:

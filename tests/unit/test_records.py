@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -23,6 +24,14 @@ child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
 child += "print('up', flush=True); time.sleep(600)"
 subprocess.Popen([sys.executable, "-c", child])
 time.sleep(600)
+"""
+# The first of its threads ends alone, as in a large process that is on its way out.
+LEAVING = f"""
+import ctypes, os, threading, time
+threading.Thread(target=lambda: (time.sleep(1.5), os._exit(0))).start()
+print("up", flush=True)
+time.sleep(0.5)
+ctypes.CDLL(None).syscall({93 if platform.machine() == "aarch64" else 60}, 0)
 """
 
 
@@ -115,6 +124,16 @@ def test_ending_reaches_every_member_also_one_that_ignores_the_signal():
     assert len(record.members()) == 2
     ended = processes.end(record.pid, Path(record.log_path), grace=1)
     assert len(ended) == 2 and record.members() == []
+
+
+def test_ending_waits_until_all_threads_are_gone_and_with_them_what_they_have_open():
+    record, process = launch(LEAVING)
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.02)
+    assert record.members() == [], "nothing of it can be seen any more"
+    assert process.poll() is None, "and yet it is there"
+    record.end()
+    assert process.poll() == 0
 
 
 def test_what_the_first_process_leaves_behind_is_still_found(monkeypatch):
