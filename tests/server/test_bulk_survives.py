@@ -28,7 +28,7 @@ from helpers.errors import AuthenticationError, BadRequestError, UnreachableErro
 from helpers.server import ScoreServer, stop_all
 
 KEY = "sk-known-key-5f4dcc3b5aa765d6"
-ROWS = 1000
+ROWS = 600
 # As many different pairs as fit no batch, so that a batch in a wrong place is seen.
 QUERIES = [f"What is the capital of {name}?" for name in ("France", "Kenya", "Peru", "Norway")]
 DOCUMENTS = [
