@@ -27,7 +27,7 @@ HOST = "127.0.0.1"
 _NOT_FOR_A_SERVER = ("MPLBACKEND", "JPY_PARENT_PID", "PYTHONDONTWRITEBYTECODE")
 # These point one interpreter at its modules, and mislead any other.
 _FOR_ONE_INTERPRETER = ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__")
-# The folder with what spares a server a fifth of its start; the file in it tells how.
+# The folder with what makes a server start sooner; the file in it tells how.
 QUICK_START = Path(__file__).parent / "quick_start"
 _OURS = {"model": "model", "port": "port", "api-key": "api_key"}
 
