@@ -55,7 +55,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN PIP_NO_CACHE_DIR=1 make setup PROFILE=gpu
 # Merge the offline reranker, so that the first launch finds it ready.
-RUN python -c "from helpers.offline_model import offline_model_path; offline_model_path()"
+RUN python -c "from helpers.server import offline_model_path; offline_model_path()"
 COPY --chown=learner:learner . .
 
 
@@ -63,5 +63,5 @@ FROM sources AS cpu
 
 RUN PIP_NO_CACHE_DIR=1 make setup PROFILE=cpu
 # Merge the offline reranker, so that the first launch finds it ready.
-RUN python -c "from helpers.offline_model import offline_model_path; offline_model_path()"
+RUN python -c "from helpers.server import offline_model_path; offline_model_path()"
 COPY --chown=learner:learner . .

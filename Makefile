@@ -58,7 +58,7 @@ badges: setup ## Write "Open in Colab" and the like into the notebooks.
 	@"$(BIN)/python" scripts/badges.py --branch "$(or $(BRANCH),main)" -- "$(REPO)"
 
 stop: ## End every score server that the notebooks left running.
-	@if [ -x "$(BIN)/python" ]; then "$(BIN)/python" -m helpers.stop; \
+	@if [ -x "$(BIN)/python" ]; then "$(BIN)/python" -m helpers stop; \
 	else echo "There is no .venv here, so this clone has started no server."; fi
 
 # Locked with the oldest Python that is supported, so that the pins fit the newer ones too.

@@ -32,8 +32,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from nbval.plugin import IPyNbCell
 
-from helpers.offline_model import OFFLINE_MODEL_NAME
-from helpers.server import stop_all
+from helpers.server.model import OFFLINE_MODEL_NAME
+from helpers.server.server import stop_all
 
 PREFIX = "score-tests-"
 STATE = "score_state"  # its place in what pytest-xdist hands to a process

@@ -20,16 +20,16 @@ import raw_requests
 import timing
 from aims import BFLOAT16, DEFAULTS, FLOAT32, INFINITY
 from environments import BENCHMARKS, python_of
-from helpers import launch, launch_log, score_pairs
+from helpers import score_pairs
 from helpers.client import ScoreClient
-from helpers.command import HOST, Command, find_engine, inherited_environment
 from helpers.errors import OutOfMemoryError
-from helpers.hardware import Machine
-from helpers.launch import Patience
-from helpers.offline_model import OFFLINE_MODEL_NAME, offline_model_path
-from helpers.progress import StageProgress
-from helpers.records import Record
-from helpers.server import ScoreServer
+from helpers.server import OFFLINE_MODEL_NAME, ScoreServer, launch, offline_model_path
+from helpers.server import log as launch_log
+from helpers.server.command import HOST, Command, find_engine, inherited_environment
+from helpers.server.launch import Patience
+from helpers.server.machine import Machine
+from helpers.server.progress import StageProgress
+from helpers.server.records import Record
 from measurement import Measurement
 from timing import Effort, Pair, Scorer
 from workload import GROUP, PASSAGES

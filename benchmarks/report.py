@@ -8,7 +8,7 @@ from statistics import median
 from matplotlib.figure import Figure
 
 from aims import Ratio
-from helpers.plots import BAR, GUIDE
+from helpers.views.charts import BAR, GUIDE
 from measurement import Measurement, Run
 from workload import PASSAGES, SHORT
 

@@ -30,9 +30,8 @@ import report
 import workload
 from environments import BENCHMARKS
 from helpers.errors import ScoreError
-from helpers.hardware import GIB, Machine, look_at_machine
-from helpers.offline_model import offline_model_path
-from helpers.server import stop_all
+from helpers.server import offline_model_path, stop_all
+from helpers.server.machine import GIB, Machine, look_at_machine
 from measurement import Measurement, Run
 from peers import PEERS, PeerError, Task
 from setup_env import Refusal

@@ -43,7 +43,7 @@ if importlib.util.find_spec("helpers") is None:
 IMPORTS = {"helpers", "requests", "pandas", "numpy", "matplotlib", "IPython"}
 # What the extra `judge` brings, for the notebooks whose subject it is.
 JUDGE_IMPORTS = {"bm25s", "ir_measures", "scipy", "sentence_transformers", "sklearn", "Stemmer"}
-JUDGE_NOTEBOOKS = {"07", "08"}
+JUDGE_NOTEBOOKS = {"07", "09", "10"}
 # Without the version of Python and the name of an environment: both belong to one machine.
 METADATA = {
     "kernelspec": {

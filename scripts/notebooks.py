@@ -287,8 +287,8 @@ def plain_paths(value: Any) -> Any:
 
 def known_folders() -> list[tuple[str, str]]:
     """Return folders of this machine and what a reader should see in their place."""
-    from helpers.engine import engine_python
-    from helpers.records import state_dir
+    from helpers.server import engine_python
+    from helpers.server.records import state_dir
 
     home = str(Path.home())
     folders = [

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from helpers.client import ScoreClient
-from helpers.server import ScoreServer
+from helpers.client.client import ScoreClient
+from helpers.server.server import ScoreServer
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ import torch
 from ir_measures import nDCG
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from helpers.offline_model import base_encoder_path, offline_model_path
+from helpers.server import base_encoder_path, offline_model_path
 
 DEPTH = 50
 QUERIES = 300

@@ -1,4 +1,4 @@
-from helpers import ScoreResult
+from helpers.client import ScoreResult
 
 
 def words(text):

@@ -1,18 +1,10 @@
-import helpers
+drawn = pd.Series(list(data.queries)).sample(25, random_state=0)
+few = compare(scores[scores.query_id.isin(drawn)], "BM25", "BM25 + reranker")
+every = compare(scores, "BM25", "BM25 + reranker")
 
+for found in (few, every):
+    print(f"{found.queries} queries: {found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]")
 
-def reaction(error):
-    """Return what a program should do after an error of the client."""
-    if isinstance(error, (helpers.ServerBusyError, helpers.UnreachableError)):
-        return "retry"
-    if isinstance(error, helpers.RequestTimeoutError):
-        return "retry"
-    refused = (helpers.BadRequestError, helpers.NotFoundError, helpers.AuthenticationError)
-    return "correct" if isinstance(error, (helpers.InputError, *refused)) else "report"
-
-
-assert reaction(helpers.InputError("3 queries and 2 documents")) == "correct"
-assert reaction(helpers.BadRequestError("too long", status=400)) == "correct"
-assert reaction(helpers.ServerBusyError("no room", status=503)) == "retry"
-assert reaction(helpers.UnreachableError("connection refused")) == "retry"
-assert reaction(helpers.ServerFaultError("out of memory", status=500)) == "report"
+# A quarter of the width takes sixteen times the queries: it falls with the square root.
+assert few.queries == 25
+assert few.high - few.low > 1.5 * (every.high - every.low)

@@ -1,19 +1,18 @@
-def measured(kind):
-    """Return the seconds of one kind for all pairs so far, and how many pairs that were."""
-    name = f"vllm:{kind}_seconds"
-    return read(server.url, f"{name}_sum"), read(server.url, f"{name}_count")
+import helpers
 
 
-kinds = ("e2e_request_latency", "request_queue_time")
-before = [measured(kind) for kind in kinds]
-server.client().score("Which river is the longest?", list(corpus.passages()["text"][:200]))
-after = [measured(kind) for kind in kinds]
-latency, waited = (
-    (seconds_now - seconds) / (pairs_now - pairs)
-    for (seconds, pairs), (seconds_now, pairs_now) in zip(before, after)
-)
-print(f"{latency:.2f} s a pair, {waited:.2f} s of them in the queue")
-print("the alarm would ring" if latency > 5 else "the alarm keeps quiet")
+def reaction(error):
+    """Return what a program should do after an error of the client."""
+    if isinstance(error, (helpers.ServerBusyError, helpers.UnreachableError)):
+        return "retry"
+    if isinstance(error, helpers.RequestTimeoutError):
+        return "retry"
+    refused = (helpers.BadRequestError, helpers.NotFoundError, helpers.AuthenticationError)
+    return "correct" if isinstance(error, (helpers.InputError, *refused)) else "report"
 
-assert after[0][1] - before[0][1] >= 200
-assert 0 <= waited <= latency
+
+assert reaction(helpers.InputError("3 queries and 2 documents")) == "correct"
+assert reaction(helpers.BadRequestError("too long", status=400)) == "correct"
+assert reaction(helpers.ServerBusyError("no room", status=503)) == "retry"
+assert reaction(helpers.UnreachableError("connection refused")) == "retry"
+assert reaction(helpers.ServerFaultError("out of memory", status=500)) == "report"

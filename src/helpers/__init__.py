@@ -1,34 +1,24 @@
 """Launch a vLLM score server and ask it for scores.
 
-What the notebooks import stands in `__all__`. Modules depend on each other in one direction:
+A house of six rooms, each a folder whose `__init__` is its door; `errors` is the floor, and
+`corpus` and `offline_reranker` hold data:
 
-    errors <- inputs, results <- long_documents <- wire <- transport, client
-    errors <- checkpoint; checkpoint, client <- bulk
-    hardware <- choices <- command; processes <- records; engine <- offline_model
-    client <- launch <- server, proxy; server <- machine_check
-    results <- plots, playground <- widgets
-    corpus <- beir, retrieval <- evaluation
-    plots <- calibration_plots, evaluation_plots <- load_plots
-    transport <- metrics; metrics, widgets <- dashboard; bulk <- load
+    client   asks a server           bulk     scores many pairs
+    server   starts and watches one  search   finds documents and measures
+    monitor  counts and loads        views    shows it all
 
-Only `wire` knows the API's field names, only `command` vLLM's flags, only `metrics` the names of
-its metrics, and only `choices` which model and which settings suit a machine. Nothing here
+Which room may use which stands in pyproject.toml, where import-linter checks it. Nothing here
 imports vLLM or PyTorch: the engine may live in another environment than the notebook.
+
+What stands in `__all__` is imported when it is asked for, so that no name needs the packages of
+another. The rest of what notebooks use comes from the rooms: `from helpers.views import bar_chart`.
 """
 
-from helpers import (
-    beir,
-    calibration_plots,
-    corpus,
-    dashboard,
-    evaluation,
-    load,
-    load_plots,
-    metrics,
-    retrieval,
-)
-from helpers.bulk import score_frame, score_pairs
-from helpers.client import ScoreClient
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from helpers.errors import (
     ApiError,
     AuthenticationError,
@@ -50,57 +40,59 @@ from helpers.errors import (
     UnknownFlagError,
     UnreachableError,
 )
-from helpers.long_documents import Chunk, LongScoreResult, TokenizeResult
-from helpers.machine_check import check_machine
-from helpers.plots import HeatTable, bar_chart, heat_map
-from helpers.results import RerankResult, ScoreResult
-from helpers.server import ScoreServer, stop_all
-from helpers.widgets import Playground, QueryComparison, ScoreTable
+
+if TYPE_CHECKING:
+    from helpers import corpus
+    from helpers.bulk import score_frame, score_pairs
+    from helpers.client import ScoreClient
+    from helpers.server import ScoreServer, check_machine, stop_all
 
 __all__ = [
     "ApiError",
     "AuthenticationError",
     "BadRequestError",
-    "Chunk",
     "EngineMissingError",
-    "HeatTable",
     "InputError",
     "LaunchError",
     "LaunchTimeoutError",
-    "LongScoreResult",
     "ModelUnavailableError",
     "NotAScoringModelError",
     "NotFoundError",
     "OutOfMemoryError",
-    "Playground",
-    "QueryComparison",
     "RequestTimeoutError",
-    "RerankResult",
     "ResponseError",
     "ScoreClient",
     "ScoreError",
-    "ScoreResult",
     "ScoreServer",
-    "ScoreTable",
     "ServerBusyError",
     "ServerDiedError",
     "ServerFaultError",
-    "TokenizeResult",
     "UnknownFlagError",
     "UnreachableError",
-    "bar_chart",
-    "beir",
-    "calibration_plots",
     "check_machine",
     "corpus",
-    "dashboard",
-    "evaluation",
-    "heat_map",
-    "load",
-    "load_plots",
-    "metrics",
-    "retrieval",
     "score_frame",
     "score_pairs",
     "stop_all",
 ]
+
+_ROOM_OF = {
+    "ScoreClient": "client",
+    "ScoreServer": "server",
+    "check_machine": "server",
+    "score_frame": "bulk",
+    "score_pairs": "bulk",
+    "stop_all": "server",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its room (PEP 562)."""
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted([*globals(), *__all__])

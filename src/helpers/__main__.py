@@ -1,4 +1,7 @@
-"""Send the three forms of a score request and print what goes and what comes."""
+"""Send the three forms of a score request and print what goes and what comes.
+
+`python -m helpers stop` ends every server that notebooks left running instead.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,22 @@ FORMS = (
 )
 
 
+def stop() -> int:
+    """End every server that notebooks left running, and return the exit status."""
+    from helpers.server import stop_all
+
+    try:
+        ended = stop_all()
+    except (ScoreError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    if ended:
+        print(f"Ended {len(ended)} processes: {', '.join(map(str, ended))}")
+    else:
+        print("No server was running.")
+    return 0
+
+
 def show(client: ScoreClient) -> None:
     """Print request and answer of each form."""
     for form, query, document in FORMS:
@@ -36,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or 1 with a plain message."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.action == "stop":
+        return stop()
     if options.launch and options.host:
         parser.error("--launch starts a server on this machine: leave --host out")
     try:
@@ -71,7 +92,14 @@ def _url(host: str | None, port: int | None) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=["demo", "stop"],
+        default="demo",
+        help="demo (the default) shows the three forms; stop ends the servers of the notebooks",
+    )
     parser.add_argument(
         "--host", help=f"where the server is (default: ${URL_VARIABLE}, else localhost)"
     )

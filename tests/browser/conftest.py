@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from jupyterlab_page import Lab, Notebook, lab_state
 from playwright.sync_api import Browser, sync_playwright
 
-from helpers.server import stop_all
+from helpers.server.server import stop_all
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 # So that a test can `from launching import ...` whatever import mode pytest runs in.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from helpers import processes, records
-from helpers.offline_model import base_encoder_path
+from helpers.server import processes, records
+from helpers.server.model import base_encoder_path
 
 
 @pytest.fixture

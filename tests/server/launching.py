@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from helpers import records
-from helpers.records import Record
-from helpers.server import ScoreServer
+from helpers.server import records
+from helpers.server.records import Record
+from helpers.server.server import ScoreServer
 
 # What every kernel does: a process that was started in the background may ignore interrupts.
 INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"

@@ -21,11 +21,12 @@ import pandas as pd
 import pytest
 from launching import only_record, wait_for
 
-from helpers import bulk, records
-from helpers.bulk import score_pairs
-from helpers.client import ScoreClient
+from helpers.bulk import scoring as bulk
+from helpers.bulk.scoring import score_pairs
+from helpers.client.client import ScoreClient
 from helpers.errors import AuthenticationError, BadRequestError, UnreachableError
-from helpers.server import ScoreServer, stop_all
+from helpers.server import records
+from helpers.server.server import ScoreServer, stop_all
 
 KEY = "sk-known-key-5f4dcc3b5aa765d6"
 ROWS = 600

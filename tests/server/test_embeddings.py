@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from helpers.errors import BadRequestError, NotFoundError
-from helpers.offline_model import base_encoder_path
-from helpers.server import ScoreServer
+from helpers.server.model import base_encoder_path
+from helpers.server.server import ScoreServer
 
 QUESTION, PARIS, WHALES = (
     "What is the capital of France?",

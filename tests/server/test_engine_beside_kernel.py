@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from badges import install_source
-from helpers.engine import REPOSITORY
+from helpers.server.engine import REPOSITORY
 
 OLDER_NUMPY = "2.1.3"
 OTHER_TORCH = "2.4.1"

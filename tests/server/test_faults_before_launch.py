@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers import processes, records
 from helpers.errors import EngineMissingError, InputError, ModelUnavailableError
-from helpers.records import Record
-from helpers.server import ScoreServer, stop_all
+from helpers.server import processes, records
+from helpers.server.records import Record
+from helpers.server.server import ScoreServer, stop_all
 
 
 def test_an_interpreter_that_does_not_exist_is_named(state):
@@ -110,7 +110,7 @@ def test_a_record_that_can_not_be_read_is_deleted(state):
 
 def test_stop_as_a_command_says_that_there_is_nothing_to_stop(state):
     done = subprocess.run(
-        [sys.executable, "-m", "helpers.stop"], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "helpers", "stop"], capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stdout) == (0, "No server was running.\n")
 

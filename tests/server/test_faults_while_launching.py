@@ -11,7 +11,6 @@ import sys
 import pytest
 from launching import INTERRUPTIBLE, StartInThread, only_record, wait_for
 
-from helpers import launch, records
 from helpers.errors import (
     LaunchError,
     LaunchTimeoutError,
@@ -20,7 +19,8 @@ from helpers.errors import (
     ServerDiedError,
     UnknownFlagError,
 )
-from helpers.server import ScoreServer, stop_all
+from helpers.server import launch, records
+from helpers.server.server import ScoreServer, stop_all
 
 
 def test_a_flag_that_vllm_does_not_know_is_shown(state, scoring_model):

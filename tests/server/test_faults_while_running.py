@@ -17,7 +17,7 @@ import threading
 from launching import StartInThread, only_record, wait_for
 
 from helpers.errors import ServerDiedError
-from helpers.server import ScoreServer, stop_all
+from helpers.server.server import ScoreServer, stop_all
 
 KERNEL = """
 import sys, time

@@ -15,9 +15,9 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.client import ScoreClient
+from helpers.client.client import ScoreClient
 from helpers.errors import InputError, ScoreError
-from helpers.server import ScoreServer
+from helpers.server.server import ScoreServer
 
 RAW, TYPED = 800, 500
 SECONDS = 120  # for one request: far more than any of them needs

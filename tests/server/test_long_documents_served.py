@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from helpers import corpus
+from helpers.client.chunks import CHUNK_TOKENS
 from helpers.errors import InputError
-from helpers.long_documents import CHUNK_TOKENS
 
 # bfloat16 keeps eight bits, and what else is in a batch changes the rounding.
 CLOSE = 0.01

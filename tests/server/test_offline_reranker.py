@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import corpus
-from helpers.offline_model import OFFLINE_MODEL_NAME, offline_model_path
+from helpers.server.model import OFFLINE_MODEL_NAME, offline_model_path
 
 TOLERANCE = 0.02  # of a probability; bfloat16 keeps 8 bits of each weight's mantissa
 FRANCE, BRAZIL = "What is the capital of France?", "What is the capital of Brazil?"

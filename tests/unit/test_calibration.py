@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
 from helpers import InputError
-from helpers.calibration import expected_calibration_error, reliability_bins
+from helpers.search.calibration import expected_calibration_error, reliability_bins
 
 
 def drawn(n: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,8 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from helpers.calibration import reliability_bins
-from helpers.calibration_plots import (
+from helpers.search.calibration import reliability_bins
+from helpers.views.calibration_plots import (
     difference_chart,
     pair_chart,
     precision_recall_chart,

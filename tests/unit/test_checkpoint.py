@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import checkpoint
-from helpers.checkpoint import Checkpoint
+from helpers.bulk import checkpoint
+from helpers.bulk.checkpoint import Checkpoint
 from helpers.errors import InputError, ScoreError
 
 SETTINGS = {"model": "m", "use_activation": False}

@@ -27,7 +27,8 @@ from fault_server import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.client import ScoreClient
+from helpers.client.client import ScoreClient
+from helpers.client.transport import LONGEST_RETRY_AFTER
 from helpers.errors import (
     ApiError,
     AuthenticationError,
@@ -41,7 +42,6 @@ from helpers.errors import (
     ServerFaultError,
     UnreachableError,
 )
-from helpers.transport import LONGEST_RETRY_AFTER
 
 KEY = "secret-key-0123456789"
 

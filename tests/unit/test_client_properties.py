@@ -28,11 +28,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbclient import NotebookClient
 
-from helpers import transport
-from helpers.bulk import score_pairs
-from helpers.client import ScoreClient
+from helpers.bulk.scoring import score_pairs
+from helpers.client import transport
+from helpers.client.client import ScoreClient
+from helpers.client.results import ScoreResult
 from helpers.errors import InputError, ScoreError
-from helpers.results import ScoreResult
 
 KEY = "sk-known-key-5f4dcc3b5aa765d6"
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from helpers import choices, command
-from helpers.choices import Choice, Choices
-from helpers.command import Engine, build_command, find_engine, flag_list, normal_flags
 from helpers.errors import EngineMissingError, InputError
+from helpers.server import command
+from helpers.server import plan as choices
+from helpers.server.command import Engine, build_command, find_engine, flag_list, normal_flags
+from helpers.server.plan import Choice, Choices
 
 CPU_ENGINE = Engine("/env/bin/python", "0.32.0", True, True, Path("/env/bin/vllm"))
 GPU_ENGINE = Engine("/env/bin/python", "0.26.0", False, True, Path("/env/bin/vllm"))

@@ -8,9 +8,9 @@ from dataclasses import replace
 import ipywidgets
 import pytest
 
-from helpers.dashboard import LOOKS_KEPT, Dashboard, Pulse
 from helpers.errors import UnreachableError
-from helpers.metrics import Metrics
+from helpers.monitor.metrics import Metrics
+from helpers.views.dashboard import LOOKS_KEPT, Dashboard, Pulse
 
 START = Metrics(10.0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0, 0)
 NEXT = Metrics(12.0, 3, 96, 7680, 8, 24.0, 12.0, 9.6, 2, 31)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from helpers.errors import InputError
-from helpers.proxy import ReverseProxy, find_nginx
+from helpers.server.proxy import ReverseProxy, find_nginx
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 TEMPLATE = DEPLOY / "nginx" / "score.conf.template"

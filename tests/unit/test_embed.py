@@ -9,7 +9,7 @@ from fault_server import MODEL, answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import wire
+from helpers.client import protocol
 from helpers.errors import InputError, NotFoundError, ResponseError
 
 TEXTS = ["Lyon.", "Paris.", "Nice."]
@@ -96,7 +96,7 @@ def test_an_unknown_model_lists_the_served_ones(serve, client_of):
 def test_vectors_in_another_order_are_put_back():
     came = body((1, 0), (2, 0), (3, 0))
     came["data"].reverse()
-    assert wire.embed_result(came, 3)[:, 0].tolist() == [1, 2, 3]
+    assert protocol.embed_result(came, 3)[:, 0].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_an_answer_that_does_not_fit_the_request_is_refused(change, said):
     came = body((1.0, 0.5), (2.0, 0.25))
     change(came)
     with pytest.raises(ResponseError) as caught:
-        wire.embed_result(came, 2)
+        protocol.embed_result(came, 2)
     assert said in str(caught.value)
 
 
@@ -136,7 +136,7 @@ def test_an_answer_that_does_not_fit_the_request_is_refused(change, said):
 )
 def test_no_json_is_taken_for_vectors_by_mistake(came):
     try:
-        vectors = wire.embed_result(came, 1)
+        vectors = protocol.embed_result(came, 1)
     except ResponseError:
         return
     assert vectors.shape == (1, len(came["data"][0]["embedding"]))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers import engine
-from helpers.engine import engine_packages, engine_python, prepare_engine
 from helpers.errors import EngineMissingError
+from helpers.server import engine
+from helpers.server.engine import engine_packages, engine_python, prepare_engine
 
 BUILDS = """
 import pathlib

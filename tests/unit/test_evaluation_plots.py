@@ -8,7 +8,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from helpers.errors import InputError
-from helpers.evaluation_plots import cost_chart, interval_chart
+from helpers.views.evaluation_plots import cost_chart, interval_chart
 
 matplotlib.use("Agg")
 

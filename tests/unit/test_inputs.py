@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.client import ScoreClient
+from helpers.client.client import ScoreClient
 from helpers.errors import InputError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from fault_server import answer, expected_score, good
 
-from helpers.client import ScoreClient
+from helpers.client.client import ScoreClient
 from helpers.errors import BadRequestError, InputError, ServerBusyError, ServerFaultError
-from helpers.load import Load, measure
+from helpers.monitor.load import Load, measure_load
 
 TEN = Load(batch_size=4, concurrency=2, pairs=40, seconds=8.0, latencies=tuple(range(1, 11)))
 
@@ -33,7 +33,7 @@ def test_each_pair_is_sent_once_in_requests_of_the_asked_size(
 ):
     server = serve()
     queries, documents = texts(22)
-    load = measure(
+    load = measure_load(
         client_of(server), queries, documents, batch_size=batch_size, concurrency=concurrency
     )
     assert sorted(sent_pairs(server)) == sorted(zip(queries, documents, strict=True))
@@ -47,7 +47,7 @@ def test_each_pair_is_sent_once_in_requests_of_the_asked_size(
 def test_one_at_a_time_is_sent_in_the_order_of_the_pairs(serve, client_of):
     server = serve()
     queries, documents = texts(9)
-    measure(client_of(server), queries, documents, batch_size=2)
+    measure_load(client_of(server), queries, documents, batch_size=2)
     assert sent_pairs(server) == list(zip(queries, documents, strict=True))
 
 
@@ -58,27 +58,29 @@ def test_as_many_requests_are_in_flight_as_asked_for(serve, client_of):
         together.wait()  # is passed only by three at once
         good(handler, payload)
 
-    load = measure(client_of(serve(step)), *texts(12), batch_size=2, concurrency=3)
+    load = measure_load(client_of(serve(step)), *texts(12), batch_size=2, concurrency=3)
     assert load.requests == 6
 
 
 def test_latencies_are_what_the_clock_says_in_the_order_of_sending(serve, client_of, monkeypatch):
     ticks = iter([10, 11, 11, 14, 15, 17])
-    monkeypatch.setattr("helpers.load.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    load = measure(client_of(serve()), *texts(3))
+    monkeypatch.setattr(
+        "helpers.monitor.load.time", SimpleNamespace(perf_counter=lambda: next(ticks))
+    )
+    load = measure_load(client_of(serve()), *texts(3))
     assert load.latencies == (1, 3, 2)
     assert load.seconds == 7
 
 
 def test_options_reach_the_server(serve, client_of):
     server = serve()
-    measure(client_of(server), *texts(2), use_activation=False)
+    measure_load(client_of(server), *texts(2), use_activation=False)
     assert [payload["use_activation"] for payload in server.payloads] == [False, False]
 
 
 def test_the_model_is_asked_for_before_the_clock_starts(serve, client_of):
     server = serve()
-    measure(client_of(server), *texts(2))
+    measure_load(client_of(server), *texts(2))
     assert server.paths == ["/v1/models", "/score", "/score"]
 
 
@@ -88,13 +90,13 @@ def test_the_model_is_asked_for_before_the_clock_starts(serve, client_of):
 def test_one_failed_request_ends_the_measurement_with_its_error(serve, client_of, status, kind):
     server = serve(good, answer(status, {"error": {"message": "no"}}), good)
     with pytest.raises(kind) as caught:
-        measure(client_of(server), *texts(6), batch_size=2)
+        measure_load(client_of(server), *texts(6), batch_size=2)
     assert caught.value.rows == range(2, 4)
 
 
 def test_a_request_that_was_sent_again_counts_once(serve, client_of):
     server = serve(answer(503, {}), good)
-    load = measure(client_of(server), *texts(3))
+    load = measure_load(client_of(server), *texts(3))
     assert load.requests == 3
     assert len(server.payloads) == 4
 
@@ -102,13 +104,13 @@ def test_a_request_that_was_sent_again_counts_once(serve, client_of):
 def test_a_client_without_retries_makes_an_error_of_a_refusal(serve):
     server = serve(answer(503, {}), good)
     with ScoreClient(server.url, retries=0) as client, pytest.raises(ServerBusyError):
-        measure(client, *texts(3))
+        measure_load(client, *texts(3))
 
 
 def test_the_client_still_works_after_a_load_that_failed(serve, client_of):
     client = client_of(serve(answer(400, {}), good))
     with pytest.raises(BadRequestError):
-        measure(client, *texts(2))
+        measure_load(client, *texts(2))
     assert client.score("q", "d").score == expected_score("q", "d")
 
 
@@ -127,7 +129,7 @@ def test_what_can_not_be_measured_is_refused_before_anything_is_sent(serve, clie
     server = serve()
     given = {"queries": ["one"], "documents": ["two"]} | wrong
     with pytest.raises(InputError):
-        measure(client_of(server), **given)
+        measure_load(client_of(server), **given)
     assert server.payloads == []
 
 

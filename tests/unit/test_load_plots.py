@@ -8,7 +8,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from helpers.errors import InputError
-from helpers.load_plots import load_chart
+from helpers.views.load_plots import load_chart
 
 matplotlib.use("Agg")
 

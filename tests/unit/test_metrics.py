@@ -8,7 +8,7 @@ import pytest
 from fault_server import FaultServer, Handler
 
 from helpers.errors import InputError, NotFoundError, ResponseError, UnreachableError
-from helpers.metrics import ENGINE, Metrics, Work, parse, read
+from helpers.monitor.metrics import ENGINE, Metrics, Work, parse, read_metrics
 
 # The form of vLLM 0.32, with two engines.
 TEXT = """\
@@ -145,20 +145,20 @@ def test_snapshots_in_the_wrong_order_or_of_two_servers_are_refused(field):
 
 def test_a_snapshot_is_read_from_the_server_itself(serve, monkeypatch):
     metrics_route(monkeypatch, 200, TEXT)
-    snapshot = read(serve().url)
+    snapshot = read_metrics(serve().url)
     assert vars(snapshot) | {"at": 5.0} == vars(SNAPSHOT)
 
 
 def test_two_snapshots_have_their_order_in_time(serve, monkeypatch):
     metrics_route(monkeypatch, 200, TEXT)
     server = serve()
-    first, second = read(server.url), read(server.url)
+    first, second = read_metrics(server.url), read_metrics(server.url)
     assert (second - first).seconds > 0
 
 
 def test_a_server_without_metrics_is_told_apart(serve):
     with pytest.raises(NotFoundError, match="a proxy in front of it may hide them") as caught:
-        read(serve().url)
+        read_metrics(serve().url)
     assert caught.value.status == 404
 
 
@@ -166,4 +166,4 @@ def test_a_server_that_is_gone_is_unreachable():
     with FaultServer() as server:
         url = server.url
     with pytest.raises(UnreachableError):
-        read(url)
+        read_metrics(url)

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from helpers.errors import ModelUnavailableError
-from helpers.model_folder import check_model_folder, is_local, weights_bytes
+from helpers.server.model_folder import check_model_folder, is_local, weights_bytes
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.progress import StageProgress
+from helpers.server.progress import StageProgress
 
 STAGES = ("imports", "weights", "ready")
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from helpers.command import QUICK_START
+from helpers.server.command import QUICK_START
 
 ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 # Who asks for a way to start processes is told by the name of the module that asks.

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import processes, records
-from helpers.records import Record
+from helpers.server import processes, records
+from helpers.server.records import Record
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
 # A first process that starts another one, which ignores SIGTERM.
@@ -203,7 +203,7 @@ def test_equal_configurations_have_equal_keys():
 
 def test_the_lock_is_free_again_when_its_holder_is_killed(state):
     code = (
-        "import time; from helpers import records; "
+        "import time; from helpers.server import records; "
         "lock = records.start_lock('k'); lock.acquire(); print('held', flush=True); time.sleep(600)"
     )
     with subprocess.Popen(

@@ -11,9 +11,9 @@ from fault_server import MODEL, answer, expected_score
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import wire
+from helpers.client import protocol
+from helpers.client.results import ROWS_SHOWN, RerankResult
 from helpers.errors import InputError, NotFoundError, ResponseError, ServerBusyError
-from helpers.results import ROWS_SHOWN, RerankResult
 
 QUERY, TEXTS = "capital of France?", ["Lyon.", "Paris.", "Nice."]
 
@@ -158,7 +158,7 @@ def test_a_busy_server_is_asked_again(serve, client_of):
 
 def test_an_answer_becomes_documents_with_their_positions():
     came = body((1, 0.9), (2, 0.5), (0, 0.1))
-    result = wire.rerank_result(came, QUERY, TEXTS)
+    result = protocol.rerank_result(came, QUERY, TEXTS)
     assert result == RerankResult(
         QUERY, ("Paris.", "Nice.", "Lyon."), (1, 2, 0), (0.9, 0.5, 0.1), "model", 7, "score-1"
     )
@@ -170,7 +170,7 @@ def test_an_answer_in_any_order_is_sorted_and_ties_stay_as_they_came(scores, ran
     texts = ["same text"] * len(scores)
     pairs = list(enumerate(scores))
     random.shuffle(pairs)
-    result = wire.rerank_result(body(*pairs, texts=texts), QUERY, texts)
+    result = protocol.rerank_result(body(*pairs, texts=texts), QUERY, texts)
     assert list(zip(result.indices, result.scores, strict=True)) == sorted(
         pairs, key=lambda pair: -pair[1]
     )
@@ -180,7 +180,7 @@ def test_an_answer_in_any_order_is_sorted_and_ties_stay_as_they_came(scores, ran
 def test_a_server_may_leave_the_texts_out(document):
     came = body((1, 0.9))
     came["results"][0]["document"] = document
-    assert wire.rerank_result(came, QUERY, TEXTS, 1).documents == ("Paris.",)
+    assert protocol.rerank_result(came, QUERY, TEXTS, 1).documents == ("Paris.",)
 
 
 @pytest.mark.parametrize(
@@ -207,14 +207,14 @@ def test_an_answer_that_does_not_fit_the_request_is_refused(change, said):
     came = body((1, 0.9), (2, 0.5), (0, 0.1))
     change(came)
     with pytest.raises(ResponseError) as caught:
-        wire.rerank_result(came, QUERY, TEXTS)
+        protocol.rerank_result(came, QUERY, TEXTS)
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("top_n", [1, 3])
 def test_more_or_fewer_results_than_asked_for_are_refused(top_n):
     with pytest.raises(ResponseError, match=f"{top_n} results were expected, and 2 came back"):
-        wire.rerank_result(body((1, 0.9), (2, 0.5)), QUERY, TEXTS, top_n)
+        protocol.rerank_result(body((1, 0.9), (2, 0.5)), QUERY, TEXTS, top_n)
 
 
 @given(
@@ -229,7 +229,7 @@ def test_more_or_fewer_results_than_asked_for_are_refused(top_n):
 )
 def test_no_json_is_taken_for_an_answer_by_mistake(came):
     with pytest.raises(ResponseError):
-        wire.rerank_result(came, QUERY, TEXTS)
+        protocol.rerank_result(came, QUERY, TEXTS)
 
 
 # -- how a result looks -------------------------------------------------------------------------

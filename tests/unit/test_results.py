@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.client.results import ROWS_SHOWN, ScoreResult, shorten
 from helpers.errors import InputError
-from helpers.results import ROWS_SHOWN, ScoreResult, shorten
 
 
 def result(scores, documents=None, query="q"):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.errors import InputError, ScoreError
-from helpers.retrieval import (
+from helpers.search.retrieval import (
     TEXTS_A_REQUEST,
     Bm25Index,
     VectorIndex,

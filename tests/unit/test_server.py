@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from helpers.errors import InputError, ScoreError
-from helpers.server import ScoreServer, _environment_of
+from helpers.server.server import ScoreServer, _environment_of
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,7 @@ def test_a_remote_server_is_neither_started_nor_stopped(monkeypatch):
 
 def test_neither_vllm_nor_torch_is_imported():
     code = (
-        "import sys, helpers.server, helpers.stop\n"
+        "import sys, helpers.server.server, helpers.__main__\n"
         "print([n for n in ('vllm', 'torch', 'transformers', 'sentence_transformers') "
         "if n in sys.modules])"
     )

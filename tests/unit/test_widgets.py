@@ -5,8 +5,9 @@ import threading
 import pandas as pd
 import pytest
 
-from helpers import InputError, ScoreResult, UnreachableError
-from helpers.widgets import Playground, QueryComparison, ScoreTable
+from helpers import InputError, UnreachableError
+from helpers.client import ScoreResult
+from helpers.views.widgets import Playground, QueryComparison, ScoreTable
 
 PATIENCE = 30  # seconds; only a test that fails waits so long
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -1,0 +1,222 @@
+"""Read what a score server counts: snapshots of `/metrics`, and the work between two of them.
+
+The only module that knows the names of vLLM's metrics. Source: vLLM 0.32,
+`vllm/v1/metrics/loggers.py`; those of HTTP come from prometheus-fastapi-instrumentator.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+import pandas as pd
+from prometheus_client.parser import text_string_to_metric_families
+
+from helpers.client import Transport
+from helpers.errors import ApiError, InputError, NotFoundError, ResponseError, api_error_type
+
+METRICS_PATH = "/metrics"
+SECONDS = 10.0  # to wait for the answer, which needs no model
+
+# vLLM calls a pair a request; these are the names by which `Metrics` holds their sums.
+ENGINE = {
+    "pairs": "vllm:request_success_total",
+    "tokens": "vllm:prompt_tokens_total",
+    "steps": "vllm:iteration_tokens_total_count",
+    "latency": "vllm:e2e_request_latency_seconds_sum",
+    "queue": "vllm:request_queue_time_seconds_sum",
+    "inference": "vllm:request_inference_time_seconds_sum",
+    "running": "vllm:num_requests_running",
+    "waiting": "vllm:num_requests_waiting",
+}
+HTTP = "http_requests_total"
+ROUTES = frozenset({"/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank"})
+# How a pair may end without a score.
+NOT_SCORED = frozenset({"abort", "error"})
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Hold what a server said of itself at one moment; `later - earlier` is the work between.
+
+    at: when it was asked, in seconds of `time.monotonic`.
+    requests, pairs, tokens, steps: answered on the scoring routes, scored, read, and times that
+        the model ran, all since the server started.
+    latency, queue, inference: seconds, summed over all pairs: from arrival to score, of that in
+        the queue, of that in the model's step.
+    running, waiting: pairs in the model and in the queue, as the engine saw them after its last
+        step.
+    """
+
+    at: float
+    requests: int
+    pairs: int
+    tokens: int
+    steps: int
+    latency: float
+    queue: float
+    inference: float
+    running: int
+    waiting: int
+
+    def __sub__(self, earlier: Metrics) -> Work:
+        """Return what the server did since an earlier snapshot.
+
+        Raises `InputError` if a counter fell: the two are in the wrong order, or the server was
+        started anew in between.
+        """
+        names = ("requests", "pairs", "tokens", "steps", "latency", "queue", "inference")
+        grown = {name: getattr(self, name) - getattr(earlier, name) for name in names}
+        if self.at < earlier.at or min(grown.values()) < 0:
+            raise InputError(
+                "A counter of the server fell between the two snapshots. Subtract the earlier one "
+                "from the later one; and if the server was started anew, take a new first one."
+            )
+        return Work(seconds=self.at - earlier.at, **grown)
+
+
+@dataclass(frozen=True, repr=False)
+class Work:
+    """Hold what a server did between two snapshots; shows as a table.
+
+    seconds: between the snapshots. The other fields are differences of those of `Metrics`.
+
+    A quotient of nothing, such as pairs a step without any step, is NaN.
+
+    >>> work = Work(2.0, 3, 96, 7680, 8, latency=24.0, queue=12.0, inference=9.6)
+    >>> work.pairs_per_second, work.pairs_per_step, work.tokens_per_pair
+    (48.0, 12.0, 80.0)
+    """
+
+    seconds: float
+    requests: int
+    pairs: int
+    tokens: int
+    steps: int
+    latency: float
+    queue: float
+    inference: float
+
+    @property
+    def pairs_per_second(self) -> float:
+        """Return how many pairs were scored in a second between the snapshots, idle ones too."""
+        return _share(self.pairs, self.seconds)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Return how many tokens were read in a second between the snapshots."""
+        return _share(self.tokens, self.seconds)
+
+    @property
+    def pairs_per_step(self) -> float:
+        """Return how many pairs the model read at a time."""
+        return _share(self.pairs, self.steps)
+
+    @property
+    def tokens_per_pair(self) -> float:
+        """Return how long a pair was."""
+        return _share(self.tokens, self.pairs)
+
+    def table(self) -> pd.DataFrame:
+        """Return the numbers as texts, each with the metric that it comes from."""
+        rows = [
+            ("requests over HTTP", f"{self.requests:,}", HTTP),
+            ("pairs scored", f"{self.pairs:,}", ENGINE["pairs"]),
+            ("tokens read", f"{self.tokens:,}", ENGINE["tokens"]),
+            ("steps of the model", f"{self.steps:,}", ENGINE["steps"]),
+            ("pairs a step", _shown(self.pairs_per_step, ".1f"), "pairs / steps"),
+            ("tokens a pair", _shown(self.tokens_per_pair, ".0f"), "tokens / pairs"),
+            ("ms a pair, arrival to score", self._milliseconds(self.latency), ENGINE["latency"]),
+            ("ms of these in the queue", self._milliseconds(self.queue), ENGINE["queue"]),
+            ("ms of these in the model", self._milliseconds(self.inference), ENGINE["inference"]),
+        ]
+        return pd.DataFrame(rows, columns=["what", "value", "from"]).set_index("what")
+
+    def __repr__(self) -> str:
+        """Show the table for a terminal."""
+        return self.table().to_string()
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html()
+
+    def _milliseconds(self, total: float) -> str:
+        return _shown(1000 * _share(total, self.pairs), ".1f")
+
+
+def read_metrics(url: str) -> Metrics:
+    """Ask a vLLM server for its metrics and return a snapshot.
+
+    url: the server's own address; a reverse proxy does well to hide its metrics.
+
+    Raises `UnreachableError` or `RequestTimeoutError` if it does not answer, `ApiError` if it
+    refuses, and `ResponseError` if the answer holds no metrics of vLLM.
+    """
+    transport = Transport(url, key="", timeout=SECONDS, retries=0)
+    try:
+        answer = transport.once("GET", METRICS_PATH, SECONDS)
+        at = time.monotonic()
+    finally:
+        transport.close()
+    if answer.fault is not None:
+        raise answer.fault
+    if answer.status != 200:
+        raise _refusal(transport.url, answer.status)
+    return parse(answer.content.decode("utf-8", "replace"), at)
+
+
+def parse(text: str, at: float) -> Metrics:
+    """Turn the text of `/metrics`, in the format of Prometheus, into a snapshot taken at `at`.
+
+    Values are added up over all labels, such as engines; pairs that ended without a score are
+    left out. Raises `ResponseError` if the text is of another kind or one of the names is missing.
+    """
+    sums: defaultdict[str, float] = defaultdict(float)
+    seen = set()
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                seen.add(sample.name)
+                if _counts(sample.name, sample.labels):
+                    sums[sample.name] += sample.value
+    except (ValueError, KeyError):
+        raise ResponseError(
+            f"Expected metrics in the format of Prometheus, got a text that starts with "
+            f"{text[:80]!r}."
+        ) from None
+    missing = [name for name in ENGINE.values() if name not in seen]
+    if missing:
+        raise ResponseError(
+            f"The metrics hold no {missing[0]}. Is this the address of a vLLM server, and was it "
+            "started without --disable-log-stats?"
+        )
+    values = {field: sums[name] for field, name in ENGINE.items()}
+    whole = ("pairs", "tokens", "steps", "running", "waiting")
+    return Metrics(
+        at=at,
+        requests=int(sums[HTTP]),
+        **{field: int(value) if field in whole else value for field, value in values.items()},
+    )
+
+
+def _counts(name: str, labels: dict[str, str]) -> bool:
+    if name == HTTP:
+        return labels.get("handler") in ROUTES and labels.get("status", "").startswith("2")
+    return labels.get("finished_reason") not in NOT_SCORED
+
+
+def _refusal(url: str, status: int) -> ApiError:
+    kind = api_error_type(status)
+    message = f"{url} answered {status} when asked for its metrics."
+    if kind is NotFoundError:
+        message += " Ask the vLLM server itself: a proxy in front of it may hide them."
+    return kind(message, status=status, body="", url=url + METRICS_PATH)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _shown(number: float, form: str) -> str:
+    return "–" if math.isnan(number) else format(number, form)

@@ -1,0 +1,24 @@
+"""Find documents, and measure how well they were found."""
+
+from helpers.search.calibration import expected_calibration_error, reliability_bins
+from helpers.search.datasets import JudgedSet, load_judged
+from helpers.search.measures import Comparison, as_table, compare, measure, summarize
+from helpers.search.retrieval import Bm25Index, Run, VectorIndex, candidates, fuse, rerank
+
+__all__ = [
+    "Bm25Index",
+    "Comparison",
+    "JudgedSet",
+    "Run",
+    "VectorIndex",
+    "as_table",
+    "candidates",
+    "compare",
+    "expected_calibration_error",
+    "fuse",
+    "load_judged",
+    "measure",
+    "reliability_bins",
+    "rerank",
+    "summarize",
+]

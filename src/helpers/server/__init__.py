@@ -1,0 +1,54 @@
+"""Start, find, watch and stop a score server; say what a machine can do.
+
+Each name is imported when it is asked for, so that the machine check works where a package that
+only another one needs is missing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from helpers.server.check import check_machine
+    from helpers.server.command import inherited_environment
+    from helpers.server.engine import engine_python
+    from helpers.server.model import OFFLINE_MODEL_NAME, base_encoder_path, offline_model_path
+    from helpers.server.proxy import ReverseProxy
+    from helpers.server.server import ScoreServer, stop_all
+
+__all__ = [
+    "OFFLINE_MODEL_NAME",
+    "ReverseProxy",
+    "ScoreServer",
+    "base_encoder_path",
+    "check_machine",
+    "engine_python",
+    "inherited_environment",
+    "offline_model_path",
+    "stop_all",
+]
+
+_MODULE_OF = {
+    "OFFLINE_MODEL_NAME": "model",
+    "ReverseProxy": "proxy",
+    "ScoreServer": "server",
+    "base_encoder_path": "model",
+    "check_machine": "check",
+    "engine_python": "engine",
+    "inherited_environment": "command",
+    "offline_model_path": "model",
+    "stop_all": "server",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted([*globals(), *__all__])

