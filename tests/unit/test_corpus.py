@@ -13,8 +13,11 @@ import pytest
 import Stemmer
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 
+from unjudged import first_stages, packaged_encoder, unjudged
+
 from helpers import corpus
 from helpers.errors import InputError
+from helpers.search import load_judged
 
 GEOGRAPHY = "geography"  # the only subject of single statements; the others have paragraphs
 QUERY_KINDS = {"keyword", "question", "paraphrase", "negation", "misspelling"}
@@ -140,6 +143,23 @@ def test_grades_run_from_0_to_3_and_every_query_has_a_3_a_0_and_four_judgments()
     assert (by_query.max() == 3).all()
     assert (by_query.min() == 0).all()
     assert (by_query.size() >= 4).all()
+
+
+def test_whatever_reranks_the_first_twenty_of_a_search_99_of_100_are_judged():
+    data = load_judged()
+    runs = first_stages(data, packaged_encoder())
+    for depth in (10, 20):
+        missing = unjudged(data, runs, depth)
+        assert {name for name, pairs in missing.items() if len(pairs) > 0.01 * depth * 189} == set()
+
+
+def test_a_pair_without_a_grade_is_listed_under_the_search_that_found_it():
+    data = load_judged()
+    query_id = next(iter(data.queries))
+    judged, other = list(data.judgments[query_id])[0], "nobody-judged-this"
+    runs = {"one": {query_id: [judged, other]}, "two": {query_id: [judged]}}
+    assert unjudged(data, runs, depth=2) == {"one": [(query_id, other)], "two": []}
+    assert unjudged(data, runs, depth=1) == {"one": [], "two": []}
 
 
 def test_a_false_passage_is_never_graded_as_an_answer():

@@ -173,7 +173,11 @@ class Hub(BaseHTTPRequestHandler):
             r"(?:/api)?/datasets/BeIR/([^/]+)/(revision|tree|resolve)/[^/]+/?(.*)", self.path
         )
         name, what, file = match.groups()
-        if name not in self.files:
+        if name == "gated":
+            self.answer(401, b"{}", X_Error_Code="GatedRepo")
+        elif name == "broken":
+            self.answer(500, b"{}")
+        elif name not in self.files:
             self.answer(404, b"{}", X_Error_Code="RepoNotFound")
         elif what == "revision":
             siblings = [{"rfilename": file} for file in self.files[name]]
@@ -249,8 +253,25 @@ def test_a_name_that_the_hub_does_not_know_is_told_where_names_are_found(hub):
     assert "https://huggingface.co/BeIR" in str(caught.value)
 
 
+def test_a_set_behind_terms_is_told_apart_from_one_that_does_not_exist(hub):
+    with pytest.raises(ScoreError, match="accepted its terms") as caught:
+        beir.load_judged("gated")
+    assert "hf auth login" in str(caught.value)
+
+
+def test_a_hub_that_answers_with_a_fault_is_not_called_unreachable(hub):
+    with pytest.raises(ScoreError, match=r"BeIR/broken .* answered with status 500"):
+        beir.load_judged("broken")
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_less_than_one_query_is_refused_by_the_number(count):
+    with pytest.raises(InputError, match=f"at least 1 query, and {count} were asked for"):
+        beir.load_judged(max_queries=count)
+
+
 def test_a_hub_out_of_reach_is_told_with_what_works_without_it(hub, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ScoreError, match="hub can not be reached") as caught:
+    with pytest.raises(ScoreError, match="hub cannot be reached") as caught:
         beir.load_judged("scifact")
     assert "a folder in BEIR's format" in str(caught.value)

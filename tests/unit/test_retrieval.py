@@ -55,6 +55,18 @@ def test_a_search_by_words_returns_no_more_than_its_depth():
     assert Bm25Index(DOCUMENTS).search({"q": "Paris"}, depth=1)["q"] in (["paris"], ["seine"])
 
 
+@pytest.mark.parametrize("texts", [[], [""], ["is of the", "the"]])
+def test_documents_without_a_word_to_search_by_are_refused_with_their_number(texts):
+    with pytest.raises(InputError, match=f"None of the {len(texts)} documents holds a word"):
+        Bm25Index(dict(enumerate(texts)))
+
+
+def test_an_empty_document_is_not_found_and_an_empty_query_finds_nothing():
+    index = Bm25Index({**DOCUMENTS, "empty": ""})
+    assert index.search({"none": "", "q": "whales"}) == {"none": [], "q": ["whale"]}
+    assert index.search({}) == {}
+
+
 @pytest.mark.parametrize("package", ["bm25s", "Stemmer"])
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
@@ -73,6 +85,25 @@ def by_letters(texts):
 def test_vectors_find_by_direction_and_not_by_length():
     index = VectorIndex({"long": "a" * 50 + "c" * 40, "near": "aab", "far": "bbc"}, by_letters)
     assert index.search({"q": "a"}) == {"q": ["near", "long", "far"]}
+
+
+def test_similarities_are_the_cosines_of_the_rows_in_their_order():
+    index = VectorIndex(DOCUMENTS, by_letters)
+    pairs = pd.DataFrame(
+        [("p", "whale", "mammals"), ("q", "paris", "Seine"), ("p", "seine", "mammals")],
+        columns=["query_id", "document_id", "query"],
+    )
+    expected = []
+    for row in pairs.itertuples():
+        one, other = by_letters([row.query, DOCUMENTS[row.document_id]])
+        expected.append(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+    np.testing.assert_allclose(index.similarities(pairs), expected)
+
+
+def test_a_search_among_no_documents_is_refused_and_one_for_nothing_finds_nothing():
+    with pytest.raises(InputError, match="no document to search in"):
+        VectorIndex({}, by_letters)
+    assert VectorIndex(DOCUMENTS, by_letters).search({}) == {}
 
 
 def test_a_search_by_vectors_returns_the_nearest_up_to_its_depth():

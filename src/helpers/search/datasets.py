@@ -32,13 +32,17 @@ QRELS_COLUMNS = ["query-id", "corpus-id", "score"]
 
 @dataclass(frozen=True, repr=False)
 class JudgedSet:
-    """Hold documents, queries and judgments, each under its identifier.
+    """Documents, queries and judgments, each under its identifier.
 
-    documents, queries: the texts.
-    judgments: for each query the grade of each judged document; 0 is not relevant, and so is a
-        document that is not listed.
-    kinds: what kind of query each one is; "query" where a set does not tell kinds apart.
-    relevant_from: the lowest grade that counts as relevant where a measure knows only yes and no.
+    Attributes:
+        name: What the set is called.
+        documents: The documents' texts.
+        queries: The queries' texts; those that nobody judged are left out.
+        judgments: For each query the grade of each judged document; 0 is not relevant, and so is a
+            document that is not listed.
+        kinds: What kind of query each one is; "query" where a set does not tell kinds apart.
+        relevant_from: The lowest grade that counts as relevant where a measure knows only yes and
+            no.
     """
 
     name: str
@@ -63,7 +67,13 @@ class JudgedSet:
             object.__setattr__(self, name, value)
 
     def sample(self, count: int, seed: int = 0) -> JudgedSet:
-        """Return the set with at most so many of its queries, drawn with a fixed seed."""
+        """Return the set with at most `count` of its queries, drawn with a fixed seed.
+
+        Raises:
+            InputError: `count` is less than 1.
+        """
+        if count < 1:
+            raise InputError(f"A set needs at least 1 query, and {count} were asked for.")
         if count >= len(self.queries):
             return self
         drawn = set(random.Random(seed).sample(sorted(self.queries), count))
@@ -84,11 +94,12 @@ def load_judged(name: str | os.PathLike[str] | None = None, *, max_queries: int 
     Args:
         name: None or "" for the tutorial corpus; a folder in BEIR's format; or the name of a BEIR
             set on the hub, such as "scifact".
-        max_queries: How many queries to keep at most; the same ones each time.
+        max_queries: How many queries to keep at most, at least 1; the same ones each time.
 
     Raises:
-        InputError: A file is missing or is not in BEIR's format; the message says which, and where.
-        ScoreError: The hub has no such set, or can not be reached.
+        InputError: A file is missing or is not in BEIR's format (the message says which, and
+            where), or `max_queries` is less than 1.
+        ScoreError: The hub has no such set, or cannot be reached.
     """
     if not name:
         return _tutorial().sample(max_queries)
@@ -109,7 +120,7 @@ def _tutorial() -> JudgedSet:
         documents=dict(zip(passages.passage_id, passages.text, strict=True)),
         queries=dict(zip(queries.query_id, queries.text, strict=True)),
         judgments={
-            query_id: dict(zip(rows.passage_id, rows.grade.tolist(), strict=True))
+            str(query_id): dict(zip(rows.passage_id, rows.grade.tolist(), strict=True))
             for query_id, rows in grades
         },
         kinds=dict(zip(queries.query_id, queries.kind, strict=True)),
@@ -122,7 +133,7 @@ def _download(name: str) -> tuple[Path, Path]:
     """Fetch a set and its judgments from the hub, or find them in its cache."""
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import RepositoryNotFoundError
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
     except ImportError:
         raise ScoreError(
             f"Loading {name!r} from the hub needs the package huggingface_hub. Install it with: "
@@ -137,16 +148,28 @@ def _download(name: str) -> tuple[Path, Path]:
         qrels = snapshot_download(
             f"{repository}-qrels", repo_type="dataset", allow_patterns=["test.tsv"]
         )
+    except GatedRepoError:  # a RepositoryNotFoundError too, so it comes first
+        raise ScoreError(
+            f"The hub gives {repository} only to people who accepted its terms. Accept them at "
+            f"https://huggingface.co/datasets/{repository}, then log in: hf auth login"
+        ) from None
     except RepositoryNotFoundError:
         raise ScoreError(
             f"The hub has no set {repository}. Names are written as on "
             f"https://huggingface.co/{HUB_OWNER}, such as scifact, nfcorpus or fiqa."
         ) from None
     except OSError as error:
+        # The library tells of both by one error, and by what caused it.
+        response = getattr(error.__cause__, "response", None)
+        what = (
+            "the hub cannot be reached"
+            if response is None
+            else f"the hub answered with status {response.status_code}"
+        )
         raise ScoreError(
-            f"{repository} is not in the hub's cache, and the hub can not be reached "
-            f"({type(error).__name__}). Without a hub, give a folder in BEIR's format, or nothing "
-            "for the tutorial corpus."
+            f"{repository} is not in the hub's cache, and {what} ({type(error).__name__}). Try "
+            "again later; without a hub, give a folder in BEIR's format, or nothing for the "
+            "tutorial corpus."
         ) from None
     return Path(data), Path(qrels)
 
@@ -194,7 +217,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
                 raise InputError(f"{where} is not JSON.") from None
 
 
-def _table_rows(paths: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _table_rows(paths: list[Path]) -> Iterator[tuple[str, Any]]:
     for path in paths:
         for number, row in enumerate(pd.read_parquet(path).to_dict("records"), start=1):
             yield f"{path}, row {number}", row

@@ -107,13 +107,19 @@ def as_table(summary: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Hold what changes between two stages, measured on the same queries.
+    """What changes between two stages, measured on the same queries.
 
-    difference: the mean of the later stage minus that of the earlier one.
-    low, high: its 95% interval (bootstrap over the queries).
-    p: how often a difference at least as large comes about by swapping the two stages' values
-        query by query at random (paired permutation test, two-sided).
-    better, worse: for how many of the `queries` the value rose or fell.
+    Attributes:
+        before: The name of the earlier stage.
+        after: The name of the later stage.
+        difference: The mean of the later stage minus that of the earlier one.
+        low: The lower end of its 95% interval (bootstrap over the queries).
+        high: The upper end.
+        p: How often a difference at least as large comes about by swapping the two stages' values
+            query by query at random (paired permutation test, two-sided), from 0 to 1.
+        better: For how many of the queries the value rose.
+        worse: For how many it fell.
+        queries: How many queries there are.
     """
 
     before: str

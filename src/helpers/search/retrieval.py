@@ -1,7 +1,7 @@
 """Find documents for queries: by words, by vectors, by both, and in a reranker's order.
 
 What every function here returns is a *run*: for each query the identifiers of the documents that
-were found, best first. A run holds places and no scores, since those of two methods can not be
+were found, best first. A run holds places and no scores, since those of two methods cannot be
 compared.
 """
 
@@ -27,14 +27,21 @@ RRF_CONSTANT = 60
 class Bm25Index:
     """Find documents that share words with a query, rare words counting more (BM25).
 
-    documents: texts by identifier, in English: words are reduced to their stems, and words such as
-        "the" are left out. The work is done by bm25s (Lù, 2024, arXiv:2407.03618).
-
-    Raises `ScoreError` if bm25s or PyStemmer is not installed.
+    The work is done by bm25s (Lù, 2024, arXiv:2407.03618). It is made for English: words are
+    reduced to their stems, and words such as "the" are left out. Texts in a language that does not
+    put spaces between words are not found.
     """
 
     def __init__(self, documents: Mapping[str, str]) -> None:
-        """Index the documents."""
+        """Index the documents.
+
+        Args:
+            documents: The texts by identifier. An empty one is never found.
+
+        Raises:
+            InputError: No document holds a word to search by.
+            ScoreError: bm25s or PyStemmer is not installed.
+        """
         try:
             import bm25s
             import Stemmer
@@ -52,10 +59,23 @@ class Bm25Index:
         }
         self._index = bm25s.BM25()
         tokens = self._tokenize(list(documents.values()), **self._options)
+        if not any(tokens.ids):
+            raise InputError(
+                f"None of the {len(self._ids)} documents holds a word to search by: they are "
+                "empty, hold only words such as 'the', or are in a script that this search does "
+                "not split into words. Give documents in English."
+            )
         self._index.index(tokens, show_progress=False)
 
     def search(self, queries: Mapping[str, str], depth: int = DEPTH) -> Run:
-        """Return for each query at most `depth` documents; only those that share a word with it."""
+        """Return for each query at most `depth` documents; only those that share a word with it.
+
+        Args:
+            queries: The texts by identifier.
+            depth: The most documents of a query, at least 1.
+        """
+        if not queries:
+            return {}
         tokens = self._tokenize(list(queries.values()), **self._options)
         rows, scores = self._index.retrieve(
             tokens, k=min(depth, len(self._ids)), show_progress=False
@@ -69,26 +89,49 @@ class Bm25Index:
 class VectorIndex:
     """Find documents whose vector points where the query's does (cosine similarity).
 
-    documents: texts by identifier.
-    embed: returns a vector for each text of a list, such as `ScoreClient.embed`.
-
     Every document is compared with every query. That is exact, and quick up to some 100,000
     documents; larger collections use an approximate index.
     """
 
     def __init__(self, documents: Mapping[str, str], embed: Embed) -> None:
-        """Embed the documents, once, in requests of 128 texts."""
+        """Embed the documents, once, in requests of 128 texts.
+
+        Args:
+            documents: The texts by identifier, at least one.
+            embed: Returns for N texts an array of shape (N, dimensions), as `ScoreClient.embed`
+                does.
+
+        Raises:
+            InputError: There is no document.
+        """
+        if not documents:
+            raise InputError("There is no document to search in: give at least one.")
+        self._places = {document_id: place for place, document_id in enumerate(documents)}
         self._ids = list(documents)
         self._embed = embed
         self._vectors = self._unit_vectors(documents)
 
     def search(self, queries: Mapping[str, str], depth: int = DEPTH) -> Run:
         """Return for each query the nearest `depth` documents."""
+        if not queries:
+            return {}
         run = {}
         for query_id, vector in zip(queries, self._unit_vectors(queries), strict=True):
             nearest = np.argsort(-(self._vectors @ vector), kind="stable")[:depth]
             run[query_id] = [self._ids[row] for row in nearest]
         return run
+
+    def similarities(self, pairs: pd.DataFrame) -> np.ndarray:
+        """Return the cosine similarity, -1 to 1, of each row's query and document.
+
+        Args:
+            pairs: Rows as `candidates` returns them: query_id, document_id and query (the text).
+        """
+        queries = dict(zip(pairs.query_id, pairs["query"], strict=True))
+        places = {query_id: place for place, query_id in enumerate(queries)}
+        asked = self._unit_vectors(queries)[pairs.query_id.map(places).to_numpy()]
+        found = self._vectors[pairs.document_id.map(self._places).to_numpy()]
+        return np.einsum("ij,ij->i", asked, found)
 
     def _unit_vectors(self, texts: Mapping[str, str]) -> np.ndarray:
         rows = list(texts.values())
@@ -100,8 +143,8 @@ class VectorIndex:
 def fuse(*runs: Run, constant: float = RRF_CONSTANT, depth: int = DEPTH) -> Run:
     """Merge runs by reciprocal rank fusion.
 
-    A document gets 1 / (constant + place) from each run that found it, its places counted from 1,
-    and the sums decide (Cormack, Clarke and Büttcher, SIGIR 2009, with the constant 60). In a tie
+    A document gets 1 / (constant + place) from each run that found it, places counted from 1, and
+    the sums decide (Cormack, Clarke and Büttcher, SIGIR 2009, with the constant 60). In a tie
     the document that was met first comes first.
 
     >>> fuse({"q": ["a", "b"]}, {"q": ["b", "c"]})
@@ -120,9 +163,16 @@ def fuse(*runs: Run, constant: float = RRF_CONSTANT, depth: int = DEPTH) -> Run:
 def candidates(
     queries: Mapping[str, str], documents: Mapping[str, str], *runs: Run, depth: int
 ) -> pd.DataFrame:
-    """Return the pairs that a reranker has to score: the first `depth` of each run, each pair once.
+    """Return the pairs that a reranker has to score, each of them once.
 
-    Returns a frame with the columns query_id, document_id, query and document (the texts).
+    Args:
+        queries: The texts by identifier.
+        documents: The texts by identifier.
+        *runs: What was found.
+        depth: How many documents of each query and run.
+
+    Returns:
+        A frame with the columns query_id, document_id, query and document (the texts).
     """
     pairs = dict.fromkeys(
         (query_id, document_id)
