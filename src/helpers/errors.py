@@ -6,8 +6,11 @@ our class is also that one, so that code which never heard of us catches it too.
 
 An API key never appears in a message: whoever raises one of these errors leaves it out.
 
-Every argument after the message has a default, because an exception that needs its keywords can
-not be unpickled, and so never arrives from another process.
+Each way in which a launch can fail is a class of its own, not a field of `LaunchError`: a traceback
+shows the name, and a program catches `OutOfMemoryError` alone, as a `MemoryError` too.
+
+Every argument after the message has a default, because an exception that needs its keywords cannot
+be unpickled, and so never arrives from another process.
 """
 
 from __future__ import annotations
@@ -15,37 +18,43 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 
 class ScoreError(Exception):
-    """Stand for every error that this package raises on purpose.
+    """The root of all errors that this package raises on purpose.
 
-    rows: for bulk scoring, the range of rows (counted from 0) that the failed request held;
-        None everywhere else.
+    Attributes:
+        rows: For bulk scoring, the range of rows (counted from 0) that the failed request held;
+            None everywhere else.
     """
 
     rows: range | None = None
 
-    def at_rows(self, rows: range) -> ScoreError:
+    def at_rows(self, rows: range, advice: str = "") -> ScoreError:
         """Remember which rows of a bulk run failed, name them in the message, and return self.
+
+        Args:
+            rows: The rows of the failed request, counted from 0.
+            advice: What helps in a bulk run; it is added to the message.
 
         >>> print(InputError("A document is None.").at_rows(range(32, 64)))
         Rows 32 to 63: A document is None.
         """
         self.rows = rows
         where = f"Row {rows[0]}" if len(rows) == 1 else f"Rows {rows[0]} to {rows[-1]}"
-        self.args = (f"{where}: {self}", *self.args[1:])
+        self.args = (f"{where}: {self} {advice}".rstrip(), *self.args[1:])
         return self
 
     def _render_traceback_(self) -> list[str]:
         """Return the lines that a notebook shows: IPython's own, without those of this package.
 
-        IPython looks for a method of this name. Whoever calls this package sees the own line that
-        failed and the message; a script's traceback is whole, as always.
+        IPython looks for a method of this name. A notebook shows its own line that failed and the
+        message; a script's traceback is whole, as always.
         """
         from IPython import get_ipython
 
-        here = os.path.dirname(__file__)
+        here = os.path.join(os.path.dirname(__file__), "")
         steps = []
         step = self.__traceback__
         while step is not None:
@@ -59,19 +68,20 @@ class ScoreError(Exception):
 
 
 class InputError(ScoreError, ValueError):
-    """Refuse arguments before anything is sent: wrong shapes, wrong types, empty lists."""
+    """The arguments cannot be sent: wrong shapes, wrong types, empty lists."""
 
 
 class ApiError(ScoreError):
-    """Carry an error that the server answered with.
+    """The server answered with an error.
 
-    status: the HTTP status code.
-    body: what the server sent, parsed if it was JSON, else its text.
-    url: the address that was asked, without user name or password.
+    Attributes:
+        status: The HTTP status code.
+        body: What the server sent, parsed if it was JSON, else its text.
+        url: The address that was asked, without user name or password.
     """
 
     def __init__(
-        self, message: str, *, status: int = 0, body: dict | str = "", url: str = ""
+        self, message: str, *, status: int = 0, body: dict[str, Any] | str = "", url: str = ""
     ) -> None:
         """Keep the message for `str`, and the rest of the answer as attributes."""
         super().__init__(message)
@@ -89,11 +99,18 @@ class AuthenticationError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """The server has no such route or no such model (404)."""
+    """The server has no such route or no such model (404).
+
+    Attributes:
+        unknown_model: True if the server has the route and does not know the model's name; False
+            if it has no such route, because its model is of another kind or it is no vLLM server.
+    """
+
+    unknown_model: bool = False
 
 
 class ServerBusyError(ApiError):
-    """The server had no room for the request, also after all retries (429, 503)."""
+    """The server is alive and had no room for the request, also after all retries (429, 503)."""
 
 
 class ServerFaultError(ApiError):
@@ -101,23 +118,24 @@ class ServerFaultError(ApiError):
 
 
 class UnreachableError(ScoreError, ConnectionError):
-    """No server could be reached: refused, reset, unknown host, TLS that does not fit."""
+    """No connection came about or it broke: refused, reset, unknown host, TLS that does not fit."""
 
 
 class RequestTimeoutError(ScoreError, TimeoutError):
-    """The server did not answer in the time allowed."""
+    """The server took the request and did not answer in the time allowed: busy, slow or frozen."""
 
 
 class ResponseError(ScoreError):
-    """The answer can not be used: cut off, not JSON, of another shape, not a number."""
+    """The answer cannot be used: cut off, not JSON, of another shape, not a number."""
 
 
 class LaunchError(ScoreError):
     """A server that we launched did not come to life.
 
-    command: the command as one would type it in a terminal, without the API key.
-    log_path: where its whole log is, or None if it never had one.
-    log_tail: the last useful lines of the log.
+    Attributes:
+        command: The command as one would type it in a terminal, without the API key.
+        log_path: Where its whole log is, or None if it never had one.
+        log_tail: The last useful lines of the log.
     """
 
     def __init__(

@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import traceback
+from array import array
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from launching import only_record, wait_for
 
@@ -58,11 +60,19 @@ def scores_alone(client: ScoreClient, **options: object) -> np.ndarray:
     return np.resize(scores, ROWS)
 
 
+def stored_scores(path: Path) -> list[float]:
+    """Return the scores in a checkpoint, in order, as long as they are there."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path)) as database:
+        blobs = database.execute("SELECT scores FROM saves ORDER BY start").fetchall()
+        return array("d", b"".join(blob for (blob,) in blobs)).tolist()
+    return []
+
+
 def test_a_run_outlives_its_server_and_the_key_is_nowhere(
     state, scoring_model, tmp_path, monkeypatch, capfd, caplog
 ):
     caplog.set_level(logging.DEBUG)
-    path = tmp_path / "scores.parquet"
+    path = tmp_path / "scores.sqlite"
     write = bulk.tqdm.write
     revived: list[ScoreServer] = []
 
@@ -100,7 +110,7 @@ def test_a_run_outlives_its_server_and_the_key_is_nowhere(
         assert revived[0].url == server.url
         assert revived[0].pid != server.pid
         assert len(scores) == ROWS
-        assert pd.read_parquet(path)["score"].tolist() == scores.tolist()
+        assert stored_scores(path) == scores.tolist()
         with revived[0].client() as client:
             assert client.models() == [revived[0].model]
             alone = scores_alone(client, use_activation=False)
@@ -151,8 +161,7 @@ KERNEL = """
 import sys
 sys.path[:0] = sys.argv[1:3]
 from test_bulk_survives import ROWS, documents, queries
-from helpers import checkpoint
-from helpers.bulk import score_pairs
+from helpers.bulk import checkpoint, score_pairs
 from helpers.client import ScoreClient
 
 checkpoint.SAVE_SECONDS = 0.0
@@ -164,7 +173,7 @@ score_pairs(ScoreClient(url), queries(), given, batch_size=8, checkpoint=path)
 
 
 def test_a_run_whose_process_was_killed_goes_on_in_another(server, client, tmp_path, capsys):
-    path = tmp_path / "scores.parquet"
+    path = tmp_path / "scores.sqlite"
     here = Path(__file__).parent
     kernel = subprocess.Popen(
         [sys.executable, "-c", KERNEL, str(here), str(here.parent), server.url, str(path)],
@@ -173,12 +182,12 @@ def test_a_run_whose_process_was_killed_goes_on_in_another(server, client, tmp_p
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for(lambda: path.exists() or kernel.poll() is not None)
+        wait_for(lambda: stored_scores(path) or kernel.poll() is not None)
         assert kernel.poll() is None
     finally:
         kernel.kill()
         kernel.communicate()
-    kept = pd.read_parquet(path)["score"].tolist()
+    kept = stored_scores(path)
     assert 0 < len(kept) < ROWS
     columns = list(queries()), list(documents())
     scores = score_pairs(client, *columns, batch_size=9, checkpoint=path)

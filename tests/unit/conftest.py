@@ -42,6 +42,9 @@ class NoPauses:
         self.pauses.append(seconds)
         return False
 
+    def set(self) -> None:
+        """Let the client be closed."""
+
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,17 +64,29 @@ def serve() -> Iterator[Callable[..., FaultServer]]:
 
 @pytest.fixture
 def no_pauses() -> NoPauses:
-    """Give what `client.stopped_by` takes, in order to retry without waiting."""
+    """Give what a client waits on, see `without_pauses`."""
     return NoPauses()
 
 
 @pytest.fixture
-def client_of(no_pauses: NoPauses) -> Iterator[Callable[..., ScoreClient]]:
+def without_pauses(no_pauses: NoPauses) -> Callable[[ScoreClient], ScoreClient]:
+    """Give a function that makes a client retry without waiting."""
+
+    def change(client: ScoreClient) -> ScoreClient:
+        client._transport.here.closed = no_pauses
+        return client
+
+    return change
+
+
+@pytest.fixture
+def client_of(
+    without_pauses: Callable[[ScoreClient], ScoreClient],
+) -> Iterator[Callable[..., ScoreClient]]:
     """Give a function that makes a client without pauses for a server."""
     with ExitStack() as stack:
 
         def make(server: FaultServer, **options: object) -> ScoreClient:
-            client = stack.enter_context(ScoreClient(server.url, **options))
-            return client.stopped_by(no_pauses)
+            return without_pauses(stack.enter_context(ScoreClient(server.url, **options)))
 
         yield make

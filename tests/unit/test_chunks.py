@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import accumulate, pairwise
 
+import numpy as np
 import pandas as pd
 import pytest
 from fault_server import answer, good
@@ -164,6 +165,12 @@ def test_sizes_that_lead_nowhere_are_refused(sizes, said):
         cut("a document", count, **sizes)
 
 
+def test_sizes_may_be_numbers_of_numpy():
+    text = "one two three four five six seven"
+    sizes = {"chunk_tokens": np.int64(4), "overlap_tokens": np.int32(2)}
+    assert cut(text, count, **sizes) == cut(text, count, chunk_tokens=4, overlap_tokens=2)
+
+
 def test_a_chunk_that_can_not_hold_one_character_is_refused():
     with pytest.raises(InputError, match="chunk_tokens=3 is too small: the character '🗼'"):
         cut("🗼 tower", lambda text: len(text.encode()), chunk_tokens=3, overlap_tokens=0)
@@ -200,6 +207,11 @@ def test_a_result_shows_where_the_score_comes_from():
     assert "5–11    0.9000  forest. It ends" in repr(result)
     page = result._repr_html_()
     assert "&lt;Romania&gt;" in page and "<Romania>" not in page
+
+
+def test_a_server_that_does_not_count_its_tokens_is_shown_as_such():
+    result = LongScoreResult(QUERY, CHUNKS, (0.1, 0.9), "max", "model", None)
+    assert "(unknown number of tokens)" in repr(result)
 
 
 @pytest.mark.parametrize("scores", [(), (0.1,), (0.1, 0.2, 0.3)])
@@ -277,7 +289,8 @@ def test_chunks_are_cut_once_for_many_queries(serve, client_of):
         ((QUERY, ["text", "text"]), {}, "once for each document"),
         ((QUERY, []), {}, "no chunks"),
         ((QUERY, None), {}, "text \\(str\\) or chunks"),
-        ((QUERY, "text"), {"overlap_tokens": 500}, "less than chunk_tokens"),
+        ((QUERY, "text"), {"overlap_tokens": 500}, "overlap_tokens must be .* from 0 to 127"),
+        ((QUERY, "text"), {"aggregate": ["max"]}, "one of max, mean, first"),
     ],
 )
 def test_what_can_not_be_scored_is_refused_before_anything_is_sent(

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import os
+import pickle
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
+import urllib3
 from fault_server import (
     MODEL,
     FaultServer,
@@ -27,6 +38,7 @@ from fault_server import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.client.address import clean_key, clean_url
 from helpers.client.client import ScoreClient
 from helpers.client.transport import LONGEST_RETRY_AFTER
 from helpers.errors import (
@@ -142,10 +154,10 @@ def test_version_models_and_health_are_read(serve, client_of):
     assert client.health() is True
 
 
-def test_health_is_false_without_a_server_and_does_not_retry(serve, no_pauses):
+def test_health_is_false_without_a_server_and_does_not_retry(serve, no_pauses, without_pauses):
     with FaultServer() as server:
         url = server.url
-    assert ScoreClient(url).stopped_by(no_pauses).health() is False
+    assert without_pauses(ScoreClient(url)).health() is False
     assert no_pauses.pauses == []
 
 
@@ -162,10 +174,15 @@ def test_an_error_of_the_server_keeps_status_body_and_address(serve, client_of):
     assert str(error) == f"{server.url} answered 400: no such thing"
 
 
-def test_a_pair_that_is_too_long_is_told_how_to_be_cut(serve, client_of):
+def test_a_pair_that_is_too_long_is_told_how_to_be_cut_and_where_it_is(serve, client_of):
     message = "This model's maximum context length is 512 tokens. However, ..."
+    client = client_of(serve(answer(400, {"error": {"message": message}})))
     with pytest.raises(BadRequestError, match="truncate_prompt_tokens=-1"):
-        client_of(serve(answer(400, {"error": {"message": message}}))).score("q", "d")
+        client.score("q", "d")
+    with pytest.raises(BadRequestError, match=r"is documents\[2\], with 90,000 characters"):
+        client.score("q", ["d", "d", "word " * 18_000, "d"])
+    with pytest.raises(BadRequestError, match=r"is documents\[1\], with 90,000 characters"):
+        client.rerank("q", ["d", "word " * 18_000])
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -180,6 +197,7 @@ def test_a_missing_score_route_is_not_taken_for_an_unknown_model(serve, client_o
         client_of(server).score("q", "d")
     assert "no route /score" in str(caught.value)
     assert "'generator'" in str(caught.value)
+    assert caught.value.unknown_model is False
 
 
 def test_an_unknown_model_lists_the_served_ones(serve, client_of):
@@ -189,6 +207,7 @@ def test_an_unknown_model_lists_the_served_ones(serve, client_of):
         client_of(server, model="nope").score("q", "d")
     assert "no model 'nope'" in str(caught.value)
     assert "'reranker', 'alias'" in str(caught.value)
+    assert caught.value.unknown_model is True
 
 
 def test_an_unknown_model_is_reported_also_where_the_list_is_closed(serve, client_of):
@@ -292,18 +311,18 @@ def test_a_pause_beyond_the_time_of_the_call_is_not_begun(serve, client_of, no_p
 # -- what can not be reached, or takes too long -------------------------------------------------
 
 
-def test_a_server_that_is_not_there_says_how_to_start_one(no_pauses):
+def test_a_server_that_is_not_there_says_how_to_start_one(no_pauses, without_pauses):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(UnreachableError) as caught:
-        ScoreClient(f"http://127.0.0.1:{port}").stopped_by(no_pauses).score("q", "d")
+        without_pauses(ScoreClient(f"http://127.0.0.1:{port}")).score("q", "d")
     assert "Connection refused" in str(caught.value)
     assert "ScoreServer().start()" in str(caught.value)
     assert len(no_pauses.pauses) == 3
 
 
-def test_a_reason_is_that_of_the_network_and_not_of_what_was_handled_before(no_pauses):
-    client = ScoreClient("http://127.0.0.1:9").stopped_by(no_pauses)
+def test_a_reason_is_that_of_the_network_and_not_of_what_was_handled_before(without_pauses):
+    client = without_pauses(ScoreClient("http://127.0.0.1:9"))
     try:
         raise LookupError("something else")
     except LookupError:
@@ -313,15 +332,15 @@ def test_a_reason_is_that_of_the_network_and_not_of_what_was_handled_before(no_p
     assert "Connection refused" in str(caught.value)
 
 
-def test_an_unknown_host_is_named(no_pauses):
+def test_an_unknown_host_is_named(without_pauses):
     with pytest.raises(UnreachableError, match=r"no-such-host\.invalid"):
-        ScoreClient("http://no-such-host.invalid").stopped_by(no_pauses).score("q", "d")
+        without_pauses(ScoreClient("http://no-such-host.invalid")).score("q", "d")
 
 
-def test_https_to_a_server_that_speaks_http_is_told_apart(serve, no_pauses):
+def test_https_to_a_server_that_speaks_http_is_told_apart(serve, no_pauses, without_pauses):
     url = serve().url.replace("http://", "https://")
     with pytest.raises(UnreachableError, match="secure connection"):
-        ScoreClient(url).stopped_by(no_pauses).score("q", "d")
+        without_pauses(ScoreClient(url)).score("q", "d")
     assert no_pauses.pauses == []
 
 
@@ -339,6 +358,58 @@ def test_a_slow_answer_ends_with_the_time_and_is_not_repeated(serve, client_of, 
         client.score("q", ["document"] * 20)
     assert len(server.payloads) == 1
     assert not server.released.is_set()
+
+
+def test_an_answer_that_came_too_late_is_not_taken_for_that_of_the_next_request(serve, client_of):
+    def late(handler, payload):
+        handler.server.released.wait()
+        good(handler, payload)
+
+    server = serve(late, good)
+    client = client_of(server, timeout=1, model=MODEL)
+    with pytest.raises(RequestTimeoutError):
+        client.score("q", "first")
+    assert client.score("q", "second").score == expected_score("q", "second")
+    server.released.set()
+    assert client.score("q", "third").score == expected_score("q", "third")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (silent, RequestTimeoutError),
+        (dripping, RequestTimeoutError),
+        (answer(503, {}), ServerBusyError),
+        (answer(429, {}), ServerBusyError),
+        (reset, UnreachableError),
+        (half_closed, UnreachableError),
+        (truncated, ResponseError),
+    ],
+)
+def test_slow_busy_and_gone_are_three_errors(serve, client_of, fault, kind):
+    with pytest.raises(ScoreError) as caught:
+        client_of(serve(fault), timeout=1, retries=1).score("q", ["document"] * 20)
+    assert type(caught.value) is kind
+
+
+def test_a_host_that_drops_connections_is_gone_and_not_slow():
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        waiting = [stack.enter_context(socket.socket()) for _ in range(8)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        client = ScoreClient(f"http://127.0.0.1:{full.getsockname()[1]}", timeout=1, retries=0)
+        with pytest.raises(UnreachableError, match="timed out"):
+            client.models()
+
+
+def test_a_urllib3_that_is_too_old_is_named_at_once(monkeypatch):
+    for kind in (urllib3.HTTPResponse, urllib3.BaseHTTPResponse):
+        monkeypatch.delattr(kind, "read1")
+    monkeypatch.setattr(urllib3, "__version__", "1.26.20")
+    with pytest.raises(ScoreError, match=r'urllib3 1.26.20 is too old: .* "urllib3>=2.2"'):
+        ScoreClient()
 
 
 def test_a_closed_client_says_so(serve):
@@ -424,11 +495,11 @@ def test_a_server_elsewhere_is_reached_through_the_proxy(serve, monkeypatch):
     assert proxy.paths == ["http://scores.invalid:8000/score"]
 
 
-def test_a_proxy_that_is_down_is_named(monkeypatch, no_pauses):
+def test_a_proxy_that_is_down_is_named(monkeypatch, without_pauses):
     with FaultServer() as gone:
         monkeypatch.setenv("http_proxy", gone.url)
     with pytest.raises(UnreachableError, match="HTTP_PROXY"):
-        ScoreClient("http://scores.invalid:8000").stopped_by(no_pauses).score("q", "d")
+        without_pauses(ScoreClient("http://scores.invalid:8000")).score("q", "d")
 
 
 # -- the key ------------------------------------------------------------------------------------
@@ -505,6 +576,163 @@ def test_the_key_is_in_no_error_repr_or_log(serve, client_of, caplog, fault):
     assert KEY not in caplog.text
 
 
+@pytest.mark.parametrize("key", [f"{KEY}\n", f"\r\n {KEY}\t", f"\ufeff{KEY}\r\n"])
+def test_a_key_from_a_file_loses_its_line_end_and_its_mark(serve, key):
+    server = serve()
+    with ScoreClient(server.url, api_key=key) as client:
+        client.models()
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert clean_key(key) == KEY
+
+
+def test_no_key_is_a_key_of_no_length():
+    assert clean_key("") == clean_key(" \n") == ""
+
+
+# -- processes and threads ----------------------------------------------------------------------
+
+
+TWO_CHILDREN = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from fault_server import expected_score
+from helpers.client import ScoreClient
+
+signal.alarm(300)
+client = ScoreClient(sys.argv[2], retries=0)
+client.score("warm", "up")  # a connection that both children inherit
+wrong = []
+for round in range(30):
+    gate, go = os.pipe()
+    children = []
+    for number in range(2):
+        child = os.fork()
+        if not child:
+            try:
+                os.close(go)
+                os.read(gate, 1)  # both go at once, when the parent closes its end
+                document = f"{round} {number}"
+                right = client.score("q", document).score == expected_score("q", document)
+                os._exit(0 if right else 1)
+            except BaseException:
+                os._exit(2)
+        children.append(child)
+    os.close(gate)
+    os.close(go)
+    wrong += [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    document = f"parent {round}"
+    assert client.score("q", document).score == expected_score("q", document)
+print(sorted(set(wrong)))
+"""
+
+
+def test_two_forked_processes_never_get_the_score_of_the_other(serve):
+    server = serve()
+    assert run_script(TWO_CHILDREN, server.url) == "[0]"
+
+
+POOLS = """
+import multiprocessing, sys
+sys.path.insert(0, sys.argv[1])
+from fault_server import expected_score
+from helpers.client import ScoreClient
+
+client = ScoreClient(sys.argv[2], retries=0)
+
+def score(document):
+    return client.score("q", document).score
+
+if __name__ == "__main__":
+    documents = [f"document {row}" for row in range(160)]
+    score("warm up")
+    right = [expected_score("q", document) for document in documents]
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        print(pool.map(score, documents, chunksize=1) == right)
+    # Here the client itself travels, pickled with its method.
+    pairs = [("q", document) for document in documents]
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        print([result.score for result in pool.starmap(client.score, pairs, chunksize=1)] == right)
+"""
+
+
+def test_a_pool_of_forked_processes_scores_as_one_process_does(serve):
+    assert run_script(POOLS, serve().url).split() == ["True", "True"]
+
+
+def run_script(script, url):
+    """Return what a script prints that is given the folder of the tests and an address."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(Path(__file__).parent), url],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_process_forked_while_a_thread_asks_for_the_model_does_not_wait_for_it(serve):
+    server = serve()
+    asked, note = threading.Event(), server.note
+
+    def hold_the_first(handler, payload):
+        note(handler, payload)
+        if not asked.is_set():
+            asked.set()
+            server.released.wait()
+
+    server.note = hold_the_first
+    client = ScoreClient(server.url)
+    thread = threading.Thread(target=lambda: client.model)
+    thread.start()
+    assert asked.wait(60)
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        os._exit(0 if client.model == MODEL else 1)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        server.released.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "copied", [lambda client: pickle.loads(pickle.dumps(client)), copy.deepcopy]
+)
+def test_a_copied_client_has_its_settings_and_its_own_connections(serve, copied):
+    server = serve()
+    with ScoreClient(
+        f"{server.url}/score", model="mine", api_key=KEY, timeout=7, retries=5
+    ) as client:
+        client.score("q", "before")
+        twin = copied(client)
+        client.close()
+        assert twin.score("q", "after").score == expected_score("q", "after")
+    assert (twin.url, twin.model) == (server.url, "mine")
+    assert (twin._transport.timeout, twin._transport.retries) == (7, 5)
+    assert server.headers[-1]["Authorization"] == f"Bearer {KEY}"
+    assert server.connections == 2
+    assert KEY not in repr(twin) + repr(vars(twin))
+
+
+def test_many_threads_share_a_client_and_each_gets_its_own_scores(serve):
+    with ScoreClient(serve().url) as client, ThreadPoolExecutor(8) as pool:
+        documents = [f"document {row}" for row in range(200)]
+        results = list(pool.map(lambda document: client.score("q", document), documents))
+    assert [result.score for result in results] == [expected_score("q", d) for d in documents]
+
+
+def test_a_client_that_was_closed_in_one_process_works_in_another(serve):
+    client = ScoreClient(serve().url)
+    client.close()
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        os._exit(0 if client.score("q", "d").score == expected_score("q", "d") else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 # -- addresses and settings ---------------------------------------------------------------------
 
 
@@ -517,11 +745,36 @@ def test_the_key_is_in_no_error_repr_or_log(serve, client_of, caplog, fault):
         ("127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("localhost", "http://localhost"),
         ("[::1]:8000", "http://[::1]:8000"),
+        ("\ufeffhttp://127.0.0.1:8000\r\n", "http://127.0.0.1:8000"),
+        ("HTTP://Host:8000", "http://Host:8000"),
         ("https://example.org/prefix/v1/", "https://example.org/prefix"),
+        ("https://example.org/prefix/v1/score", "https://example.org/prefix"),
+        ("http://127.0.0.1:8000//score", "http://127.0.0.1:8000"),
+        # Names that only begin or end like a route.
+        ("http://host/reranker", "http://host/reranker"),
+        ("http://host/my-score", "http://host/my-score"),
+        ("http://host/v10", "http://host/v10"),
+        ("http://host/score/below", "http://host/score/below"),
     ],
 )
 def test_an_address_may_be_written_in_several_ways(given, clean):
     assert ScoreClient(given).url == clean
+    assert clean_url(clean) == clean
+
+
+@pytest.mark.parametrize("end", ["", "/", "\n"])
+@pytest.mark.parametrize("scheme", ["http://", ""])
+@pytest.mark.parametrize(
+    "route",
+    [
+        *("/v1", "/v2", "/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank"),
+        *("/v1/embeddings", "/v1/models", "/tokenize", "/detokenize", "/classify", "/pooling"),
+        *("/metrics", "/health", "/version", "/load", "/ping", "/docs"),
+    ],
+)
+def test_the_address_of_a_route_is_taken_for_that_of_its_server(scheme, route, end):
+    assert clean_url(f" {scheme}127.0.0.1:8000{route}{end}") == "http://127.0.0.1:8000"
+    assert clean_url(f"{scheme}gateway/model{route}{end}") == "http://gateway/model"
 
 
 @pytest.mark.parametrize(
@@ -541,6 +794,11 @@ def test_an_address_may_be_written_in_several_ways(given, clean):
         "http://a b",
         "http://host/?a=b",
         "http://host/#a",
+        "http:/host",
+        "http:host",
+        "host:",
+        "/v1/score",
+        "//host",
     ],
 )
 def test_what_is_no_address_is_refused(url):
@@ -581,6 +839,9 @@ def test_any_text_is_an_address_or_an_error_of_ours(url):
         {"retries": -1},
         {"retries": 1.5},
         {"retries": True},
+        {"retries": np.float64(3)},
+        {"timeout": np.float32("nan")},
+        {"model": " \n"},
         {"model": ""},
         {"model": 5},
     ],
@@ -588,3 +849,11 @@ def test_any_text_is_an_address_or_an_error_of_ours(url):
 def test_settings_without_sense_are_refused_by_name(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         ScoreClient(**settings)
+
+
+def test_settings_may_be_numbers_of_numpy(serve):
+    server = serve(answer(503, {}))
+    settings = {"timeout": np.float32(5), "retries": np.int64(1), "model": " mine\n"}
+    with ScoreClient(server.url, **settings) as client, pytest.raises(ServerBusyError):
+        client.score("q", "d")
+    assert [payload["model"] for payload in server.payloads] == ["mine", "mine"]

@@ -254,7 +254,7 @@ def test_a_failed_bulk_run_leaves_the_key_nowhere(serve, tmp_path, caplog, capfd
     caplog.set_level(logging.DEBUG)
     server = serve(good, fault)
     client = ScoreClient(server.url, api_key=KEY, retries=1)
-    kept = tmp_path / "kept.parquet"
+    kept = tmp_path / "kept.sqlite"
     rows = [f"row {number}" for number in range(40)]
     with client, pytest.raises(ScoreError) as caught:
         score_pairs(client, rows, rows, batch_size=2, concurrency=1, checkpoint=kept, patience=0.01)
@@ -280,7 +280,7 @@ def test_a_notebook_that_fails_stores_no_key(serve, monkeypatch, tmp_path):
         "from helpers import ScoreClient, score_pairs",
         f"client = ScoreClient({server.url!r}); client",
         "client.score('a', 'b')",
-        "score_pairs(client, ['a'], ['b'], checkpoint='kept.parquet')",
+        "score_pairs(client, ['a'], ['b'], checkpoint='kept.sqlite')",
         "%xmode Verbose\nclient.score('a', 'b')",
         "vars(client)",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 import pickle
 from pathlib import Path
 
@@ -91,6 +92,8 @@ def test_a_status_has_its_kind_of_error(status, name):
 )
 def test_an_error_of_a_batch_names_its_rows(rows, start):
     error = errors.UnreachableError("No server.")
+    told = errors.UnreachableError("No server.").at_rows(rows, "Start one.")
+    assert str(told) == f"{start}No server. Start one."
     assert error.rows is None
     assert str(error.at_rows(rows)) == f"{start}No server."
     assert error.rows == rows
@@ -107,5 +110,20 @@ def test_a_notebook_shows_the_own_lines_and_the_message_without_the_inner_ones(c
         InteractiveShell.clear_instance()
     shown = capsys.readouterr().out
     assert shown.count("Cell") == 2
-    assert "2 queries and 1 document can not be paired" in shown
+    assert "2 queries and 1 document cannot be paired" in shown
     assert "client.py" not in shown and "inputs.py" not in shown
+
+
+def test_lines_of_a_file_whose_path_only_begins_like_the_package_are_shown(capsys):
+    source = "def ask(client):\n    return client.score([], [])\n"
+    name = f"{Path(errors.__file__).parent}_of_mine.py"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    space = {}
+    exec(compile(source, name, "exec"), space)
+    shell = InteractiveShell.instance()
+    try:
+        shell.push({"ask": space["ask"]})
+        shell.run_cell("from helpers import ScoreClient\nask(ScoreClient('http://127.0.0.1:9'))")
+    finally:
+        InteractiveShell.clear_instance()
+    assert "helpers_of_mine.py" in capsys.readouterr().out

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from fault_server import answer, expected_score, good
 
@@ -62,8 +64,98 @@ def test_as_many_requests_are_in_flight_as_asked_for(serve, client_of):
     assert load.requests == 6
 
 
+def test_a_refusal_is_an_error_also_where_other_requests_are_in_flight(serve):
+    """Bulk scoring would send it again later, and the numbers would not show it."""
+    both = threading.Barrier(2, timeout=30)
+
+    def refused(handler, payload):
+        both.wait()
+        handler.send_json(503, {})
+
+    def late(handler, payload):
+        both.wait()
+        handler.server.released.wait()
+        good(handler, payload)
+
+    server = serve(refused, late)
+    with ScoreClient(server.url, retries=0) as client, pytest.raises(ServerBusyError):
+        measure_load(client, *texts(8), concurrency=2)
+
+
+# -- at a given rate ----------------------------------------------------------------------------
+
+
+def test_at_a_rate_requests_are_sent_whether_or_not_earlier_ones_were_answered(serve, client_of):
+    all_at_once = threading.Barrier(6, timeout=60)
+
+    def stalled(handler, payload):
+        all_at_once.wait()  # no answer before all six are there
+        good(handler, payload)
+
+    load = measure_load(client_of(serve(stalled)), *texts(12), batch_size=2, rate=50, even=True)
+    assert load.requests == 6
+    # The first waited for the last, which was due 5 / 50 seconds later.
+    assert load.latencies[0] >= 0.1
+    assert load.seconds >= 0.1
+
+
+def test_latencies_count_from_the_moment_at_which_a_request_was_due(serve, client_of):
+    def slow(handler, payload):
+        handler.server.released.wait(0.1)
+        good(handler, payload)
+
+    client = client_of(serve(slow))
+    load = measure_load(client, *texts(8), rate=1000, even=True, concurrency=1)
+    # One at a time: the eighth was due at once, and had to wait for seven others.
+    assert load.latencies[7] >= 0.8 - 0.007
+    assert list(load.latencies) == sorted(load.latencies)
+    assert load.offered_rate == 1000
+    assert load.achieved_rate < 10
+
+
+def test_an_even_schedule_lasts_as_long_as_it_says(serve, client_of):
+    load = measure_load(client_of(serve()), *texts(11), rate=np.float64(20), even=True)
+    assert load.seconds >= 10 / 20
+    assert load.offered_rate == 20
+    assert load.concurrency == 128
+    assert load.row()["offered_rate"] == 20
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_random_arrivals_are_a_poisson_process_of_the_seed(serve, client_of, seed):
+    arrived = {}
+
+    def noted(handler, payload):
+        arrived[payload["documents"][0]] = time.monotonic()
+        good(handler, payload)
+
+    load = measure_load(client_of(serve(noted)), *texts(61), rate=100, seed=seed)
+    due = np.cumsum(np.random.default_rng(seed).standard_exponential(60) / 100)
+    start = arrived["document 0"] - load.latencies[0]  # or a little later
+    for row, moment in enumerate(due, start=1):
+        early = start + moment - arrived[f"document {row}"]
+        assert early < 0.001
+        assert -early < 0.001 + load.latencies[row] + load.latencies[0]
+    assert load.seconds >= due[-1]
+
+
+def test_a_rate_without_sense_is_refused(serve, client_of):
+    server = serve()
+    for rate in (0, -1, float("inf"), float("nan"), "5", True, np.bool_(1)):
+        with pytest.raises(InputError, match="rate must be a number of requests a second above 0"):
+            measure_load(client_of(server), *texts(2), rate=rate)
+    assert server.payloads == []
+
+
+def test_a_request_that_fails_ends_an_open_loop_too(serve, client_of):
+    server = serve(answer(400, {}), good)
+    with pytest.raises(BadRequestError):
+        measure_load(client_of(server), *texts(500), rate=5)  # 100 seconds
+    assert len(server.payloads) < 50
+
+
 def test_latencies_are_what_the_clock_says_in_the_order_of_sending(serve, client_of, monkeypatch):
-    ticks = iter([10, 11, 11, 14, 15, 17])
+    ticks = iter([9, 10, 11, 11, 14, 15, 17])  # the first is that of the schedule
     monkeypatch.setattr(
         "helpers.monitor.load.time", SimpleNamespace(perf_counter=lambda: next(ticks))
     )

@@ -133,7 +133,12 @@ def test_quotients_of_no_work_are_no_numbers_and_shown_as_dashes():
     assert math.isnan(nothing.pairs_per_second)
     assert nothing.table().value["pairs a step"] == "–"
     assert "–" in repr(nothing)
-    assert "<td>–</td>" in nothing._repr_html_()
+    assert ">–</td>" in nothing._repr_html_()
+
+
+def test_gauges_may_fall_between_two_snapshots():
+    later = Metrics(**vars(SNAPSHOT) | {"running": 0, "waiting": 0})
+    assert (later - SNAPSHOT).pairs == 0
 
 
 @pytest.mark.parametrize("field", ["at", "pairs", "queue"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.client import protocol
+from helpers.client import protocol, refusals
 from helpers.errors import ResponseError
 
 # As vLLM 0.32 answered to {"queries": 1, "documents": ["a"], "truncation_side": "middle"}.
@@ -41,7 +41,7 @@ OLDER = {
 
 
 def test_nested_mistakes_become_one_sentence_that_names_each_once():
-    assert protocol.error_sentence(NESTED) == (
+    assert refusals.error_sentence(NESTED) == (
         "truncation_side: Input should be 'left' or 'right' (it was 'middle'); "
         "queries: Input should be a valid string (it was '1')"
     )
@@ -60,7 +60,7 @@ def test_nested_mistakes_become_one_sentence_that_names_each_once():
     ],
 )
 def test_every_form_of_an_error_body_has_its_sentence(body, sentence):
-    assert protocol.error_sentence(body) == sentence
+    assert refusals.error_sentence(body) == sentence
 
 
 def test_a_broken_json_request_is_told_why():
@@ -68,7 +68,7 @@ def test_a_broken_json_request_is_told_why():
         "1 validation error:\n  {'type': 'json_invalid', 'loc': 'body.1', 'msg': "
         "'JSON decode error', 'input': '<dict of 0 items>', 'ctx': {'error': 'Expecting value'}}"
     )
-    assert protocol.error_sentence({"error": {"message": message}}) == (
+    assert refusals.error_sentence({"error": {"message": message}}) == (
         "JSON decode error (Expecting value)"
     )
 
@@ -83,8 +83,8 @@ KEYS = st.sampled_from(["error", "message", "detail", "msg", "loc", "ctx", "inpu
 
 @given(st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON) | st.lists(JSON), max_size=4))
 def test_no_error_body_is_too_strange_for_one_line(body):
-    sentence = protocol.error_sentence(body)
-    assert len(sentence) <= protocol.LONGEST_MESSAGE
+    sentence = refusals.error_sentence(body)
+    assert len(sentence) <= refusals.LONGEST_MESSAGE
     assert "\n" not in sentence
 
 
@@ -116,13 +116,11 @@ def test_scores_are_sorted_by_their_index():
         (lambda body: body["data"][1].update(score=float("inf")), "pair 1 is inf"),
         (lambda body: body["data"][1].update(score=10**400), "not a number"),
         (lambda body: body["data"][1].update(score=None), "pair 1 is None"),
-        (lambda body: body["data"][1].update(score="0.5"), "pair 1 is 0.5"),
+        (lambda body: body["data"][1].update(score="0.5"), "pair 1 is '0.5'"),
         (lambda body: body["data"][1].update(score=True), "pair 1 is True"),
         (lambda body: body["data"][1].pop("score"), "pair 1 is None"),
         (lambda body: body.update(data={}), "a list `data`"),
         (lambda body: body.pop("data"), "a list `data`"),
-        (lambda body: body.pop("usage"), "usage"),
-        (lambda body: body.update(usage={"prompt_tokens": "7"}), "usage"),
     ],
 )
 def test_an_answer_that_does_not_fit_the_request_is_refused(change, said):
@@ -131,6 +129,46 @@ def test_an_answer_that_does_not_fit_the_request_is_refused(change, said):
     with pytest.raises(ResponseError) as caught:
         protocol.score_result(body, ["q", "q"], ["a", "b"])
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": 7, "total_tokens": 9}, 7),
+        ({"total_tokens": 7}, 7),
+        ({"prompt_tokens": None, "total_tokens": 7}, 7),
+        ({"prompt_tokens": "7"}, None),
+        ({"billed_units": {"search_units": 1}}, None),
+        ({}, None),
+        (None, None),
+        ([7], None),
+        (..., None),
+    ],
+)
+def test_scores_are_kept_whatever_the_answer_says_of_its_tokens(usage, tokens):
+    body = answer(0.1, 0.2) | {"usage": usage}
+    if usage is ...:
+        del body["usage"]
+    result = protocol.score_result(body, ["q", "q"], ["a", "b"])
+    assert (result.scores, result.prompt_tokens) == ((0.1, 0.2), tokens)
+    shown = "unknown number of tokens" if tokens is None else "7 tokens"
+    assert f"({shown})" in repr(result)
+    assert f"({shown})" in result._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("body", "unknown"),
+    [
+        ({"error": {"message": "The model `x` does not exist.", "code": 404}}, True),
+        ({"error": {"message": "model 'x' not found"}}, True),
+        ({"error": {"message": "Not Found", "type": "NotFoundError", "code": 404}}, False),
+        ({"detail": "Not Found"}, False),
+        ({"error": "Not Found"}, False),
+        ("<html>404 page not found: no such model</html>", False),
+    ],
+)
+def test_a_404_for_a_model_is_told_from_a_404_for_a_route(body, unknown):
+    assert refusals.is_unknown_model(body) is unknown
 
 
 @given(JSON)

@@ -106,10 +106,10 @@ def test_as_many_come_back_as_top_n_says(serve, client_of, top_n, count):
         ([QUERY], TEXTS, "one query as a text (str), and got a list of 1"),
         ([QUERY, QUERY], TEXTS, "got a list of 2: call it once for each"),
         (None, TEXTS, "query is missing"),
-        (7, TEXTS, "query is a number"),
+        (7, TEXTS, "query is of type int"),
         (QUERY, [], "documents is empty"),
         (QUERY, ["a", None], "documents[1] is missing"),
-        (QUERY, [["a"]], "documents[0] is a list"),
+        (QUERY, [["a"]], "documents[0] is of type list"),
     ],
 )
 def test_a_wrong_shape_is_refused_by_name(serve, client_of, query, documents, said):
@@ -200,7 +200,6 @@ def test_a_server_may_leave_the_texts_out(document):
         (lambda came: came["results"][1].pop("relevance_score"), "document 2 is None"),
         (lambda came: came.update(results={}), "a list `results`"),
         (lambda came: came.pop("results"), "a list `results`"),
-        (lambda came: came.pop("usage"), "usage"),
     ],
 )
 def test_an_answer_that_does_not_fit_the_request_is_refused(change, said):
@@ -209,6 +208,17 @@ def test_an_answer_that_does_not_fit_the_request_is_refused(change, said):
     with pytest.raises(ResponseError) as caught:
         protocol.rerank_result(came, QUERY, TEXTS)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens", "shown"),
+    [({"total_tokens": 7}, 7, "7 tokens"), (None, None, "unknown number of tokens")],
+)
+def test_a_ranking_is_kept_whatever_the_answer_says_of_its_tokens(usage, tokens, shown):
+    came = body((1, 0.9), (2, 0.5), (0, 0.1)) | {"usage": usage}
+    result = protocol.rerank_result(came, QUERY, TEXTS)
+    assert (result.indices, result.prompt_tokens) == ((1, 2, 0), tokens)
+    assert f"({shown})" in repr(result)
 
 
 @pytest.mark.parametrize("top_n", [1, 3])

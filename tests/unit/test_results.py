@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.client.results import ROWS_SHOWN, ScoreResult, shorten
+from helpers.client.results import ROWS_SHOWN, ScoreResult
 from helpers.errors import InputError
 
 
@@ -107,12 +107,3 @@ def test_a_terminal_shows_aligned_columns():
 def test_equal_results_are_equal_and_hash_alike():
     assert result([0.5]) == result([0.5])
     assert hash(result([0.5])) == hash(result([0.5]))
-
-
-@given(st.text(), st.integers(2, 40))
-def test_a_shortened_text_is_one_line_and_not_too_wide(text, width):
-    short = shorten(text, width)
-    assert len(short) <= width
-    assert len(short.splitlines()) <= 1
-    if len(text) <= width and text == " ".join(text.split()):
-        assert short == text

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from fault_server import (
     FaultServer,
@@ -27,6 +29,7 @@ from fault_server import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored import stored_scores
 
 from helpers.bulk import checkpoint
 from helpers.bulk import scoring as bulk
@@ -164,6 +167,51 @@ def test_options_reach_the_server(serve, client_of):
     assert server.payloads[0]["use_activation"] is False
 
 
+def test_sizes_and_options_may_be_numbers_of_numpy(serve, client_of):
+    server = serve()
+    frame = pd.DataFrame({"query": texts(6, "query"), "document": texts(6)})
+    how = {"batch_size": np.int64(4), "concurrency": np.int32(2), "patience": np.float32(1)}
+    scored = score_frame(
+        client_of(server), frame, **how, truncate_prompt_tokens=np.int64(9), progress=False
+    )
+    assert scored["score"].tolist() == expected(texts(6, "query"), texts(6))
+    assert sorted(len(payload["documents"]) for payload in server.payloads) == [2, 4]
+    assert [payload["truncate_prompt_tokens"] for payload in server.payloads] == [9, 9]
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array, pa.chunked_array, deque, lambda rows: dict.fromkeys(rows).keys()]
+)
+def test_columns_of_any_kind_are_scored(serve, client_of, column):
+    documents = column([texts(9)] if column is pa.chunked_array else texts(9))
+    scores = score_pairs(client_of(serve()), np.array(texts(9)), documents, progress=False)
+    assert scores.tolist() == expected(texts(9), texts(9))
+
+
+def test_processes_forked_in_the_middle_of_a_run_get_their_own_scores(serve, path):
+    """As a data loader with workers forks while its texts are read."""
+    children = []
+    client = ScoreClient(serve().url, retries=0)
+
+    def forking():
+        for row in range(60):
+            if row % 10 == 5:
+                child = os.fork()
+                if not child:
+                    signal.alarm(60)
+                    right = client.score("q", f"{row}").score == expected_score("q", f"{row}")
+                    os._exit(0 if right else 1)
+                children.append(child)
+            yield f"document {row}"
+
+    scores = score_pairs(
+        client, texts(60), forking(), batch_size=4, checkpoint=path, progress=False
+    )
+    assert scores.tolist() == expected(texts(60), texts(60)) == stored_scores(path)
+    ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert ended == [0] * 6
+
+
 def test_the_model_is_asked_for_once_in_all_runs(serve):
     server = serve()
     with ScoreClient(server.url) as client:
@@ -288,6 +336,72 @@ def test_an_interrupted_script_ends_while_the_server_hangs(serve):
         process.wait()
     assert b"KeyboardInterrupt" in errors
     assert not server.released.is_set()
+
+
+# -- a server with little room ------------------------------------------------------------------
+
+
+class Queue:
+    """Play a server with `--max-num-queued-reqs`: requests beyond so many pairs are refused."""
+
+    def __init__(self, room):
+        self.room = room
+        self.most = self.refused = 0
+        self._pairs = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, handler, payload):
+        size = len(payload["documents"])
+        with self._lock:
+            fits = self._pairs + size <= self.room
+            self._pairs += size * fits
+            self.most = max(self.most, self._pairs)
+            self.refused += not fits
+        if fits:
+            handler.server.released.wait(0.01)
+            with self._lock:
+                self._pairs -= size
+        (good if fits else answer(503, {"error": {"message": "queue is full"}}))(handler, payload)
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+@pytest.mark.parametrize("room", [8, 10, 20, 31])
+def test_a_queue_that_holds_a_batch_but_not_all_of_them_is_enough(serve, room, retries):
+    queue = Queue(room)
+    with ScoreClient(serve(queue).url, retries=retries) as client:
+        scores = score_pairs(client, texts(300), texts(300), batch_size=8, progress=False)
+    assert scores.tolist() == expected(texts(300), texts(300))
+    assert queue.refused
+    assert queue.most <= room
+
+
+def test_of_a_full_server_less_is_asked_and_later_more_again(serve, monkeypatch):
+    monkeypatch.setattr(bulk, "ANSWERS_BEFORE_MORE", 5)
+    queue = Queue(room=8)
+
+    def widened(handler, payload):
+        if "document 160" in payload["documents"]:
+            queue.room, queue.most = 1000, 0
+        queue(handler, payload)
+
+    with ScoreClient(serve(widened).url, retries=0) as client:
+        scores = score_pairs(client, texts(800), texts(800), batch_size=8, progress=False)
+    assert scores.tolist() == expected(texts(800), texts(800))
+    assert queue.most == 4 * 8
+
+
+@pytest.mark.parametrize("more", [{}, {"patience": 0.05}])
+def test_a_batch_that_never_fits_is_told_to_be_made_smaller(serve, meanwhile, more):
+    meanwhile()
+    server = serve(Queue(room=4))
+    with ScoreClient(server.url, retries=0) as client, pytest.raises(ServerBusyError) as caught:
+        score_pairs(client, texts(40), texts(40), batch_size=8, progress=False, **more)
+    assert str(caught.value).startswith("Row")
+    assert "queue is full" in str(caught.value)
+    assert "No other request of this run was in flight" in str(caught.value)
+    assert "use a smaller batch_size=" in str(caught.value)
+    with ScoreClient(server.url, retries=0) as client:
+        assert len(score_pairs(client, texts(40), texts(40), batch_size=4, progress=False)) == 40
 
 
 # -- waiting for a server -----------------------------------------------------------------------
@@ -425,7 +539,7 @@ def test_patience_without_sense_is_refused(serve, client_of, patience):
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "SAVE_SECONDS", 0.0)
-    return tmp_path / "scores.parquet"
+    return tmp_path / "scores.sqlite"
 
 
 def score_kept(server, path, count=40, *, model=None, batch_size=4, **more):
@@ -441,7 +555,7 @@ def score_kept(server, path, count=40, *, model=None, batch_size=4, **more):
 
 
 def rows_kept(path):
-    return len(pd.read_parquet(path)) if path.exists() else 0
+    return len(stored_scores(path))
 
 
 WHOLE = expected(texts(40, "query"), texts(40))
@@ -561,7 +675,7 @@ def test_a_frame_goes_on_too_and_keeps_its_index_and_columns(serve, path):
     )
 )
 def test_however_often_a_run_is_stopped_each_row_is_kept_once(tmp_path_factory, runs):
-    path = tmp_path_factory.mktemp("runs") / "scores.parquet"
+    path = tmp_path_factory.mktemp("runs") / "scores.sqlite"
     with ExitStack() as stack:
         stack.enter_context(pytest.MonkeyPatch.context()).setattr(checkpoint, "SAVE_SECONDS", 0.0)
         for batch_size, concurrency, answers, fault in [*runs, (4, 2, 99, BAD)]:
@@ -577,7 +691,7 @@ def test_however_often_a_run_is_stopped_each_row_is_kept_once(tmp_path_factory, 
             assert set(sent) <= set(texts(40)[before:])
             assert rows_kept(path) >= before
     assert scores == WHOLE
-    assert pd.read_parquet(path)["score"].tolist() == WHOLE
+    assert stored_scores(path) == WHOLE
 
 
 MEASURED = """
@@ -611,7 +725,7 @@ def test_memory_does_not_grow_with_the_number_of_pairs(serve, tmp_path):
         handler.server.payloads.clear()
         good(handler, payload)
 
-    paths = [str(tmp_path / name) for name in ("warm.parquet", "long.parquet")]
+    paths = [str(tmp_path / name) for name in ("warm.sqlite", "long.sqlite")]
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, serve(forgetful).url, *paths],
         capture_output=True,
@@ -620,7 +734,7 @@ def test_memory_does_not_grow_with_the_number_of_pairs(serve, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 40  # MB
-    assert rows_kept(tmp_path / "long.parquet") == 100_000
+    assert rows_kept(tmp_path / "long.sqlite") == 100_000
 
 
 # -- what is refused before anything is sent ----------------------------------------------------
@@ -630,17 +744,19 @@ def test_memory_does_not_grow_with_the_number_of_pairs(serve, tmp_path):
     ("queries", "documents", "said"),
     [
         (["a"] * 3, ["b"] * 2, "3 queries and 2 documents"),
-        ("abc", ["a", "b", "c"], "queries is a str"),
-        (["a"], "b", "documents is a str"),
-        (None, ["a"], "queries is a NoneType"),
-        (["a"], 5, "documents is a int"),
-        ({"a": 1}, ["a"], "queries is a dict"),
-        (["a"], {"a"}, "documents is a set"),
-        (pd.DataFrame({"a": ["b"]}), ["a"], "queries is a DataFrame"),
+        ("abc", ["a", "b", "c"], "queries is of type str: expected many texts"),
+        (["a"], b"b", "documents is of type bytes: expected many texts"),
+        (None, ["a"], "queries is missing (None): expected many texts"),
+        (["a"], 5, "documents is of type int"),
+        ({"a": 1}, ["a"], "queries is of type dict"),
+        (["a"], {"a"}, "documents is of type set"),
+        (pd.DataFrame({"a": ["b"]}), ["a"], "queries is a pandas DataFrame: give one of its col"),
         (texts(100), [*texts(99), None], "documents[99] is missing"),
-        (texts(2), [["a"], "b"], "documents[0] is a list"),
-        (texts(2), pd.Series(["a", 5], index=["x", "y"]), "documents[1] is a number"),
-        (texts(2), np.array([1.5, 2.5]), "documents[0] is a"),
+        (texts(2), [["a"], "b"], "documents[0] is of type list"),
+        (texts(2), pd.Series(["a", 5], index=["x", "y"]), "documents[1] is of type int"),
+        (texts(2), np.array([1.5, 2.5]), "documents[0] is of type float"),
+        (texts(2), ["a", b"b"], "documents[1] is of type bytes"),
+        (texts(2), ["a", "half \ud800"], "documents[1] is not valid Unicode: character 5"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused_unsent(serve, client_of, queries, documents, said):
@@ -740,12 +856,22 @@ def test_empty_cells_are_named_by_their_labels(frame, nothing):
     frame.iloc[[3, 4], 1] = nothing
     with pytest.raises(InputError) as caught:
         score_frame(ScoreClient("http://127.0.0.1:9"), frame, query="question", document="passage")
-    assert "'passage' holds nothing (None or NaN) in 2 of 5 rows" in str(caught.value)
+    assert "'passage' holds no text in 2 of 5 rows, 2 of them empty" in str(caught.value)
     assert "'a', 'z'" in str(caught.value)
 
 
+def test_of_many_bad_rows_the_first_are_named_and_the_rest_counted():
+    frame = pd.DataFrame({"query": ["a"] * 100, "document": ["b"] * 50 + [None] * 40 + [7] * 10})
+    with pytest.raises(InputError) as caught:
+        score_frame(ScoreClient("http://127.0.0.1:9"), frame)
+    assert "in 50 of 100 rows, 40 of them empty (None or NaN)" in str(caught.value)
+    assert "labelled 50, 51, 52, 53, 54, 55, 56, 57 and 42 more" in str(caught.value)
+
+
 def test_cells_that_are_no_text_are_named_by_their_labels(frame):
-    with pytest.raises(InputError, match=r"'grade' holds no text in 5 of 5 rows.*'e', 'b', 'b'"):
+    with pytest.raises(
+        InputError, match=r"'grade' holds no text in 5 of 5 rows, 0 of.*'e', 'b', 'b'"
+    ):
         score_frame(ScoreClient("http://127.0.0.1:9"), frame, query="question", document="grade")
 
 
@@ -764,6 +890,10 @@ def test_scores_may_not_replace_the_texts(frame):
 def test_what_is_no_frame_is_refused():
     with pytest.raises(InputError, match="DataFrame"):
         score_frame(ScoreClient("http://127.0.0.1:9"), {"query": ["a"], "document": ["b"]})
+    with pytest.raises(
+        InputError, match=r"a pandas DataFrame, and is a pyarrow Table: call its .to_p"
+    ):
+        score_frame(ScoreClient("http://127.0.0.1:9"), pa.table({"query": ["a"]}))
 
 
 def test_a_busy_server_names_the_rows_it_had_no_room_for(serve, client_of, frame):

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
-from itertools import islice
+from itertools import islice, zip_longest
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, Unpack
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from helpers.bulk.checkpoint import Checkpoint, Pair
-from helpers.client import ScoreClient, check_count, check_text, given_options, shorten_list
+from helpers.client import (
+    ScoreClient,
+    ScoreOptions,
+    column_of,
+    given_options,
+    positive_number,
+    shorten_list,
+    type_name,
+    whole_number,
+)
 from helpers.errors import (
     InputError,
     RequestTimeoutError,
@@ -33,15 +41,25 @@ from helpers.errors import (
 # A large model on a GPU takes some minutes from its start to its first score.
 PATIENCE = 600.0
 LOOK_SECONDS = 1.0  # between two looks: is the server back, has an interrupt come
+# After a refusal fewer requests are in flight; after so many answers, one more is tried again.
+ANSWERS_BEFORE_MORE = 50
 # Options that name a request or choose its turn; the scores are the same without them.
 LABELS = {"priority", "request_id", "user"}
 
+NO_ROOM = (
+    "No other request of this run was in flight: if the server's queue (--max-num-queued-reqs) is "
+    "shorter than a batch, use a smaller batch_size=; if others fill it, wait with patience=."
+)
+
+Result = TypeVar("Result")
+
 
 class Batch(NamedTuple):
-    """The pairs of one request, and which rows of the run they are."""
+    """The pairs of one request, and which rows of the run they are, counted from 0."""
 
     rows: range
-    pairs: list[Pair]
+    queries: list[str]
+    documents: list[str]
 
 
 def score_pairs(
@@ -54,53 +72,69 @@ def score_pairs(
     progress: bool = True,
     checkpoint: str | os.PathLike[str] | None = None,
     patience: float | None = None,
-    **options: Any,
+    **options: Unpack[ScoreOptions],
 ) -> np.ndarray:
-    """Score N queries against N documents and return N numbers (float64) in the same order.
+    """Score N queries against N documents.
 
-    queries, documents: any two iterables of equal length, generators too. Those that can be read
-        twice are checked whole before anything is sent.
-    batch_size: pairs in one request.
-    concurrency: requests in flight at a time.
-    progress: show a bar with the rate and, where the number of pairs is known, the time left.
-    checkpoint: a Parquet file that keeps the scores while they come in. When a run was stopped,
-        in whatever way, the same call goes on where it ended; of a killed run the last 2 seconds
-        are scored again. Further pairs may follow those of the first run; another model, other
-        options or other texts are refused.
-    patience: seconds to wait for a server that is away, full or frozen, counted from the last
-        answer. None means 600 with a checkpoint, and 0 without one.
-    options: as for `ScoreClient.score`.
+    Each pair gets exactly one score, even when a request had to be sent again. At most
+    2 * `concurrency` batches are in memory at a time, and 8 bytes a pair for the scores. A server
+    that refuses requests for want of room gets fewer of them at a time.
 
-    At most 2 * `concurrency` batches are in memory at a time, and 8 bytes a pair for the scores.
-    Each pair is scored exactly once in the result, even when a request had to be sent again.
+    Args:
+        client: Its `timeout` and `retries` are those of each request.
+        queries: N texts, in anything that can be gone through, generators too. What can be read
+            twice is checked whole before anything is sent.
+        documents: N texts, likewise.
+        batch_size: Pairs in one request.
+        concurrency: Requests in flight at a time.
+        progress: Show a bar with the rate and, where the number of pairs is known, the time left.
+        checkpoint: An SQLite file that keeps the scores while they come in. When a run was stopped,
+            in whatever way, the same call goes on where it ended; of a killed run the last 2
+            seconds are scored again. Further pairs may follow those of the first run; another
+            model, other options or other texts are refused.
+        patience: Seconds to wait for a server that is away, full or frozen, counted from the last
+            answer. None means 600 with a checkpoint, and 0 without one.
+        **options: As for `ScoreClient.score`.
 
-    When a batch fails for good, no other is started, and its error is raised at once; `rows` on it
-    says which pairs the batch held.
+    Returns:
+        N scores (float64), in the order of the pairs.
+
+    Raises:
+        InputError: The texts are no texts or not as many, or the checkpoint is of another run.
+        ScoreError: A batch failed for good. No other is started then, and `rows` on the error says
+            which pairs the batch held.
     """
-    check_count("batch_size", batch_size)
-    check_count("concurrency", concurrency)
+    batch_size = whole_number("batch_size", batch_size)
+    concurrency = whole_number("concurrency", concurrency)
     if patience is None:
         patience = 0.0 if checkpoint is None else PATIENCE
-    _check_patience(patience)
-    total = _check_columns(queries, documents)
+    patience = positive_number("patience", patience, zero=True)
+    given = given_options(options)
+    pairs, total = pair_up(queries, documents)
     if total == 0:
         return np.empty(0)
-    pairs = _checked_pairs(queries, documents)
     scores, kept = array("d"), None
     with ExitStack() as stack:
         if checkpoint is not None:
-            kept = stack.enter_context(Checkpoint(checkpoint, _settings(client, options)))
-            scores = kept.resume(pairs)
+            settings = {name: given[name] for name in given.keys() - LABELS}
+            kept = Checkpoint(checkpoint, {"model": client.model, **settings})
+            scores = stack.enter_context(kept).resume(pairs)
         bar = stack.enter_context(
             tqdm(total=total, initial=len(scores), unit="pair", disable=not progress)
         )
         wait = _Wait(client, patience, tqdm.write if progress else lambda line: None)
-        batches = _batches(pairs, batch_size, len(scores))
-        results = _scored(client, batches, concurrency, wait, options)
+
+        def send(batch: Batch, stop: threading.Event) -> tuple[float, ...]:
+            return client.score_checked(batch.queries, batch.documents, options, stop)
+
+        _ = client.model  # asked once here, or each thread would ask
+        batches = batched(pairs, batch_size, len(scores))
+        results = in_order(send, batches, concurrency, wait.should_resend)
         for batch, result in stack.enter_context(closing(results)):
+            wait.answered()
             scores.extend(result)
             if kept is not None:
-                kept.keep(batch.pairs)
+                kept.keep(zip(batch.queries, batch.documents, strict=True))
             bar.update(len(result))
     return np.array(scores, dtype=np.float64)
 
@@ -112,41 +146,133 @@ def score_frame(
     query: str = "query",
     document: str = "document",
     score: str = "score",
-    batch_size: int = 32,
-    concurrency: int = 4,
-    progress: bool = True,
-    checkpoint: str | os.PathLike[str] | None = None,
-    patience: float | None = None,
-    **options: Any,
+    **how: Any,
 ) -> pd.DataFrame:
     """Return a copy of the frame with a column of scores; index and other columns stay.
 
-    query, document: the names of the columns that hold the texts.
-    score: the name of the new column (float64); an older column of this name is replaced.
-    batch_size, concurrency, progress, checkpoint, patience, options: as for `score_pairs`. Only
-        the texts and their order must be those of the checkpoint, not the index.
+    Args:
+        client: As for `score_pairs`.
+        frame: N rows.
+        query: The name of the column that holds the queries.
+        document: The name of the column that holds the documents.
+        score: The name of the new column (float64); an older column of this name is replaced.
+        **how: `batch_size`, `concurrency`, `progress`, `checkpoint`, `patience` and the options, as
+            for `score_pairs`. For a checkpoint, the texts and their order matter, not the index.
 
-    Raises `InputError` before anything is sent if a column is missing, or a cell is empty or no
-    text; the message names the rows by their labels.
+    Raises:
+        InputError: A column is missing, or a cell is empty or no text; the message names the rows
+            by their labels. Nothing was sent.
+        ScoreError: As for `score_pairs`.
     """
     if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"frame must be a DataFrame, and is a {type(frame).__name__}.")
+        cure = ": call its .to_pandas()" if hasattr(frame, "to_pandas") else ""
+        raise InputError(f"frame must be a pandas DataFrame, and is a {type_name(frame)}{cure}.")
     if score in (query, document):
         raise InputError(f"score={score!r} would replace the texts: give it another name.")
     queries, documents = _column(frame, query), _column(frame, document)
     scored = frame.copy()
-    scored[score] = score_pairs(
-        client,
-        queries,
-        documents,
-        batch_size=batch_size,
-        concurrency=concurrency,
-        progress=progress,
-        checkpoint=checkpoint,
-        patience=patience,
-        **options,
-    )
+    scored[score] = score_pairs(client, queries, documents, **how)
     return scored
+
+
+def pair_up(queries: object, documents: object) -> tuple[Iterator[Pair], int | None]:
+    """Return pairs of checked texts, and how many there are, if that is known.
+
+    What can be read only once is checked while the pairs are taken; the rest now.
+    """
+    columns = column_of(queries, "queries"), column_of(documents, "documents")
+    sizes = [len(column) for column in columns if isinstance(column, list)]
+    if len(set(sizes)) == 2:
+        raise InputError(
+            f"{sizes[0]} queries and {sizes[1]} documents cannot be paired: both must be of equal "
+            "length."
+        )
+    return _pairs(*columns), sizes[0] if sizes else None
+
+
+def batched(pairs: Iterator[Pair], batch_size: int, start: int = 0) -> Iterator[Batch]:
+    """Cut pairs into batches; `start` is the row of the first one."""
+    while batch := list(islice(pairs, batch_size)):
+        rows = range(start, start + len(batch))
+        yield Batch(rows, [query for query, _ in batch], [document for _, document in batch])
+        start = rows.stop
+
+
+def in_order(
+    send: Callable[[Batch, threading.Event], Result],
+    batches: Iterator[Batch],
+    concurrency: int,
+    should_resend: Callable[[BaseException, int], bool],
+) -> Generator[tuple[Batch, Result], None, None]:
+    """Send batches in threads and yield each with its result, in the order of the batches.
+
+    The threads are daemons of our own, not those of a ThreadPoolExecutor: Python waits for the
+    latter when it ends, so an interrupt would hang on a server that no longer answers.
+
+    Args:
+        send: Sends one batch, and ends soon after the event is set.
+        batches: Taken as they are needed, 2 * `concurrency` ahead of what was yielded.
+        concurrency: How many are sent at a time.
+        should_resend: Tells whether a batch is sent again, from its error and from how many others
+            are in flight. If not, the error is raised, with the rows of the batch.
+    """
+    todo: SimpleQueue[Batch | None] = SimpleQueue()
+    done: SimpleQueue[tuple[Batch, Result | BaseException]] = SimpleQueue()
+    stop = threading.Event()
+
+    def work() -> None:
+        while (batch := todo.get()) is not None and not stop.is_set():
+            try:
+                done.put((batch, send(batch, stop)))
+            except BaseException as error:
+                done.put((batch, error))
+
+    threads = [
+        threading.Thread(target=work, name=f"score_pairs {number}", daemon=True)
+        for number in range(concurrency)
+    ]
+    begun: deque[Batch] = deque()  # not yet yielded
+    waiting: deque[Batch] = deque()  # of these, not with a thread
+    results: dict[int, Result] = {}
+    # With a thread or on the way to one. The second half waits there, so that no thread ever does.
+    in_flight, room = 0, 2.0 * concurrency
+    try:
+        for thread in threads:
+            thread.start()
+        while True:
+            for batch in islice(batches, 2 * concurrency - len(begun)):
+                begun.append(batch)
+                waiting.append(batch)
+            if not begun:
+                return
+            while waiting and in_flight < int(room):
+                todo.put(waiting.popleft())
+                in_flight += 1
+            try:
+                batch, outcome = done.get(timeout=LOOK_SECONDS)
+            except Empty:
+                # An interrupt that came right before `get` began to wait is only heeded here.
+                continue
+            in_flight -= 1
+            if not isinstance(outcome, BaseException):
+                room = min(2 * concurrency, room + 1 / ANSWERS_BEFORE_MORE)
+                results[batch.rows.start] = outcome
+            elif should_resend(outcome, in_flight):
+                if isinstance(outcome, ServerBusyError):
+                    room = max(1, min(in_flight, concurrency - 1))
+                waiting.appendleft(batch)
+            elif isinstance(outcome, ScoreError):
+                alone = isinstance(outcome, ServerBusyError) and not in_flight
+                raise outcome.at_rows(batch.rows, NO_ROOM if alone else "")
+            else:
+                raise outcome
+            while begun and begun[0].rows.start in results:
+                batch = begun.popleft()
+                yield batch, results.pop(batch.rows.start)
+    finally:
+        stop.set()
+        for _ in threads:
+            todo.put(None)
 
 
 class _Wait:
@@ -164,8 +290,10 @@ class _Wait:
             self._say("The server answers again.")
         self._since = None
 
-    def helped(self, error: BaseException) -> bool:
+    def should_resend(self, error: BaseException, others: int) -> bool:
         """Tell, after waiting if need be, whether the failed request should be sent again."""
+        if isinstance(error, ServerBusyError) and others:
+            return True  # there will be room when one of them is done
         if not self._patience or not self._is_away(error):
             return False
         if self._since is None:
@@ -186,132 +314,15 @@ class _Wait:
         return suspect and not self._client.health()
 
 
-def _scored(
-    client: ScoreClient,
-    batches: Iterator[Batch],
-    concurrency: int,
-    wait: _Wait,
-    options: dict[str, Any],
-) -> Iterator[tuple[Batch, tuple[float, ...]]]:
-    """Yield each batch with its scores, in the order of the batches.
-
-    The threads are daemons of our own, not those of a ThreadPoolExecutor: Python waits for the
-    latter when it ends, so an interrupt would hang on a server that no longer answers.
-    """
-    todo: SimpleQueue[Batch | None] = SimpleQueue()
-    done: SimpleQueue[tuple[Batch, tuple[float, ...] | BaseException]] = SimpleQueue()
-    stop = threading.Event()
-    _ = client.model  # asked once here, or each run would ask anew
-    twin = client.stopped_by(stop)
-
-    def work() -> None:
-        while (batch := todo.get()) is not None and not stop.is_set():
-            queries, documents = zip(*batch.pairs, strict=True)
-            try:
-                done.put((batch, twin.score(list(queries), list(documents), **options).scores))
-            except BaseException as error:
-                done.put((batch, error))
-
-    threads = [
-        threading.Thread(target=work, name=f"score_pairs {number}", daemon=True)
-        for number in range(concurrency)
-    ]
-    pending: deque[Batch] = deque()  # handed to a thread and not yet yielded
-    scored: dict[int, tuple[float, ...]] = {}
-    try:
-        for thread in threads:
-            thread.start()
-        while True:
-            for batch in islice(batches, 2 * concurrency - len(pending)):
-                pending.append(batch)
-                todo.put(batch)
-            if not pending:
-                return
-            try:
-                batch, outcome = done.get(timeout=LOOK_SECONDS)
-            except Empty:
-                # An interrupt that came right before `get` began to wait is only heeded here.
-                continue
-            if isinstance(outcome, BaseException):
-                if wait.helped(outcome):
-                    todo.put(batch)
-                    continue
-                raise outcome.at_rows(batch.rows) if isinstance(outcome, ScoreError) else outcome
-            wait.answered()
-            scored[batch.rows.start] = outcome
-            while pending and pending[0].rows.start in scored:
-                batch = pending.popleft()
-                yield batch, scored.pop(batch.rows.start)
-    finally:
-        stop.set()
-        for _ in threads:
-            todo.put(None)
-
-
-def _settings(client: ScoreClient, options: dict[str, Any]) -> dict[str, Any]:
-    """Return what the scores depend on besides the texts: the model and the options."""
-    given = given_options(options)
-    return {"model": client.model, **{name: given[name] for name in given.keys() - LABELS}}
-
-
-def _batches(pairs: Iterator[Pair], batch_size: int, start: int) -> Iterator[Batch]:
-    while batch := list(islice(pairs, batch_size)):
-        rows = range(start, start + len(batch))
-        yield Batch(rows, batch)
-        start = rows.stop
-
-
-def _checked_pairs(queries: Iterable[str], documents: Iterable[str]) -> Iterator[Pair]:
-    end = object()
-    left, right = iter(queries), iter(documents)
-    row = 0
-    while True:
-        query, document = next(left, end), next(right, end)
-        if query is end and document is end:
-            return
-        if query is end or document is end:
-            shorter, longer = ("queries", "documents") if query is end else ("documents", "queries")
+def _pairs(queries: Iterable[str], documents: Iterable[str]) -> Iterator[Pair]:
+    for row, (query, document) in enumerate(zip_longest(queries, documents)):
+        if query is None or document is None:
+            ended = ("queries", "documents") if query is None else ("documents", "queries")
             raise InputError(
-                f"The {shorter} ended after {row} while the {longer} went on: both must be of "
+                f"The {ended[0]} ended after {row} while the {ended[1]} went on: both must be of "
                 "equal length."
             )
-        yield check_text(query, f"queries[{row}]"), check_text(document, f"documents[{row}]")
-        row += 1
-
-
-def _check_columns(queries: Iterable[str], documents: Iterable[str]) -> int | None:
-    """Check what can be checked before sending; return the number of pairs, if it is known."""
-    columns = (("queries", queries), ("documents", documents))
-    for name, texts in columns:
-        if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
-            raise InputError(
-                f"{name} is a {type(texts).__name__}: expected a list or a generator of texts, "
-                "one for each pair. ScoreClient.score takes single texts."
-            )
-        if isinstance(texts, (dict, set, frozenset, pd.DataFrame)):
-            raise InputError(f"{name} is a {type(texts).__name__}: expected a list of texts.")
-    sizes = {name: len(texts) for name, texts in columns if _is_readable_twice(texts)}
-    if len(set(sizes.values())) == 2:
-        raise InputError(
-            f"{sizes['queries']} queries and {sizes['documents']} documents can not be paired: "
-            "both must be of equal length."
-        )
-    for name, texts in columns:
-        if name in sizes:
-            for row, text in enumerate(texts):
-                check_text(text, f"{name}[{row}]")
-    return next(iter(sizes.values()), None)
-
-
-def _is_readable_twice(texts: Iterable[str]) -> bool:
-    # A length alone does not say so: a progress bar around a generator has one too.
-    return isinstance(texts, Sequence) or hasattr(texts, "tolist")
-
-
-def _check_patience(value: object) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
-        raise InputError(f"patience must be a number of seconds from 0 up, and is {value!r}.")
+        yield query, document
 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -321,14 +332,12 @@ def _column(frame: pd.DataFrame, name: str) -> pd.Series:
     column = frame[name]
     if isinstance(column, pd.DataFrame):
         raise InputError(f"The frame has {column.shape[1]} columns {name!r}: rename all but one.")
-    for wrong, what in (
-        (column.isna(), "nothing (None or NaN)"),
-        (~column.map(lambda cell: isinstance(cell, str)).astype(bool), "no text"),
-    ):
-        if wrong.any():
-            labels = shorten_list([repr(label) for label in column.index[wrong].tolist()])
-            raise InputError(
-                f"Column {name!r} holds {what} in {int(wrong.sum())} of {len(column)} rows, "
-                f"labelled {labels}. Drop or fill them first."
-            )
+    wrong = [label for label, cell in column.items() if not isinstance(cell, str)]
+    if wrong:
+        empty = int(column.isna().sum())
+        raise InputError(
+            f"Column {name!r} holds no text in {len(wrong)} of {len(column)} rows, {empty} of them "
+            f"empty (None or NaN), labelled {shorten_list([repr(label) for label in wrong])}. Drop "
+            "or fill them first."
+        )
     return column

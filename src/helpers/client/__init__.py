@@ -1,30 +1,30 @@
 """Ask a server: for scores, rankings, vectors, tokens and chunks."""
 
-from helpers.client.chunks import CHUNK_TOKENS, Chunk, LongScoreResult, TokenizeResult
+from helpers.client.address import KEY_VARIABLE, clean_key, clean_url
+from helpers.client.chunks import Chunk, LongScoreResult, TokenizeResult
 from helpers.client.client import ScoreClient
-from helpers.client.inputs import check_count, check_text
-from helpers.client.protocol import given_options, shorten_list
-from helpers.client.results import ROWS_SHOWN, Column, RerankResult, ScoreResult, Table, shorten
-from helpers.client.transport import KEY_VARIABLE, LONGEST_RETRY_AFTER, Transport, clean_url
+from helpers.client.inputs import column_of, positive_number, to_json, type_name, whole_number
+from helpers.client.protocol import ScoreOptions, given_options, shorten_list
+from helpers.client.results import RerankResult, ScoreResult
+from helpers.client.transport import Transport
 
 __all__ = [
-    "CHUNK_TOKENS",
     "KEY_VARIABLE",
-    "LONGEST_RETRY_AFTER",
-    "ROWS_SHOWN",
     "Chunk",
-    "Column",
     "LongScoreResult",
     "RerankResult",
     "ScoreClient",
+    "ScoreOptions",
     "ScoreResult",
-    "Table",
     "TokenizeResult",
     "Transport",
-    "check_count",
-    "check_text",
+    "clean_key",
     "clean_url",
+    "column_of",
     "given_options",
-    "shorten",
+    "positive_number",
     "shorten_list",
+    "to_json",
+    "type_name",
+    "whole_number",
 ]

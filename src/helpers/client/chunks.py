@@ -11,9 +11,10 @@ from statistics import fmean
 
 import pandas as pd
 
-from helpers.client.inputs import check_count, check_text
-from helpers.client.results import Column, Table, shorten
+from helpers.client.inputs import check_text, whole_number
+from helpers.client.results import ROWS_SHOWN, Table, counted_tokens
 from helpers.errors import InputError
+from helpers.tables import shorten
 
 # Short enough to be about one thing, long enough to hold a paragraph with its context.
 CHUNK_TOKENS = 128
@@ -29,13 +30,14 @@ AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
 
 @dataclass(frozen=True)
 class TokenizeResult:
-    """Hold what a model makes of a text before it reads it.
+    """What a model makes of a text before it reads it.
 
-    text: what was sent.
-    tokens: the pieces as the model's vocabulary spells them; `##` at the start (BERT) goes on with
-        the word before it, `▁` or `Ġ` (other models) begins a new one.
-    ids: their numbers in the vocabulary.
-    max_model_len: the most tokens of a pair that the model takes.
+    Attributes:
+        text: What was sent.
+        tokens: The pieces as the model's vocabulary spells them; `##` at the start (BERT) goes on
+            with the word before it, `▁` or `Ġ` (other models) begins a new one.
+        ids: Their numbers in the vocabulary.
+        max_model_len: The most tokens of a pair that the model takes.
     """
 
     text: str
@@ -50,10 +52,11 @@ class TokenizeResult:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Hold a part of a document that begins and ends with a whole word.
+    """A part of a document that begins and ends with a whole word.
 
-    text: the part, as it stands in the document.
-    tokens: its place in the document, in tokens from 0; it overlaps with that of its neighbours.
+    Attributes:
+        text: The part, as it stands in the document.
+        tokens: Its place in the document, in tokens from 0; it overlaps with its neighbours.
     """
 
     text: str
@@ -62,12 +65,16 @@ class Chunk:
 
 @dataclass(frozen=True, repr=False)
 class LongScoreResult(Table):
-    """Hold the score of a long document, with the scores of its chunks.
+    """The score of a long document, with the scores of its chunks.
 
-    query: the query. chunks: the N parts of the document, in order. scores: one for each part.
-    aggregate: how `score` comes out of them: "max", "mean" or "first".
-    model: the name under which the server serves the model.
-    prompt_tokens: the tokens of all N pairs; where chunks overlap, they count twice.
+    Attributes:
+        query: The query.
+        chunks: The N parts of the document, in order.
+        scores: N scores, one for each part.
+        aggregate: How `score` comes out of them: "max", "mean" or "first".
+        model: The name under which the server serves the model.
+        prompt_tokens: The tokens of all N pairs, None if the server does not tell; where chunks
+            overlap, they count twice.
 
     >>> chunks = (Chunk("The river rises", range(0, 3)), Chunk("and ends in Romania.", range(3, 8)))
     >>> result = LongScoreResult("Which country?", chunks, (0.1, 0.9), "max", "m", 20)
@@ -85,7 +92,7 @@ class LongScoreResult(Table):
     scores: tuple[float, ...]
     aggregate: str
     model: str
-    prompt_tokens: int
+    prompt_tokens: int | None
 
     def __post_init__(self) -> None:
         """Refuse columns of different lengths, no chunk at all, and an unknown aggregate."""
@@ -125,16 +132,14 @@ class LongScoreResult(Table):
     def _caption(self) -> str:
         return (
             f"{self.score:.4f} by {self.aggregate} of {len(self.chunks)} chunks, scored by "
-            f"{self.model} ({self.prompt_tokens:,} tokens) for: {shorten(self.query)}"
+            f"{self.model} ({counted_tokens(self.prompt_tokens)}) for: {shorten(self.query)}"
         )
 
-    def _columns(self) -> list[Column]:
-        spans = (chunk.tokens for chunk in self.chunks)
-        return [
-            Column.of_texts("tokens", (f"{span.start}–{span.stop}" for span in spans)),
-            Column.of_numbers("score", self.scores, ".4f"),
-            Column.of_texts("text", (chunk.text for chunk in self.chunks)),
-        ]
+    def _shown(self) -> pd.DataFrame:
+        shown = self.chunks[:ROWS_SHOWN]
+        spans = [f"{chunk.tokens.start}–{chunk.tokens.stop}" for chunk in shown]
+        texts = [chunk.text for chunk in shown]
+        return pd.DataFrame({"tokens": spans, "score": self.scores[:ROWS_SHOWN], "text": texts})
 
 
 def cut(
@@ -146,13 +151,13 @@ def cut(
 ) -> tuple[Chunk, ...]:
     """Cut a document into chunks of whole words, each as long as it may be.
 
-    count: returns the number of tokens of a text, as the model's own tokenizer sees it. It is
-        asked some 7 times a chunk, each time for a text of about the length of a chunk.
-    chunk_tokens: the most tokens of a chunk; only a word that alone has more is broken.
-    overlap_tokens: the most tokens that a chunk shares with the one before it; None takes a
-        quarter of a chunk.
-
-    A document that fits comes back whole, as one chunk. Raises `InputError`.
+    Args:
+        document: One text. If it fits, it comes back whole, as one chunk.
+        count: Returns the number of tokens of a text, as the model's own tokenizer sees it. It is
+            asked some 7 times a chunk, each time for a text of about the length of a chunk.
+        chunk_tokens: The most tokens of a chunk; only a word that alone has more is broken.
+        overlap_tokens: The most tokens that a chunk shares with the one before it; None takes a
+            quarter of a chunk.
 
     >>> for chunk in cut("one two three four five", lambda text: len(text.split()),
     ...                  chunk_tokens=3, overlap_tokens=1):
@@ -161,7 +166,11 @@ def cut(
     range(2, 5) three four five
     """
     text = check_text(document, "document")
-    overlap_tokens = _checked_overlap(chunk_tokens, overlap_tokens)
+    chunk_tokens = whole_number("chunk_tokens", chunk_tokens)
+    if overlap_tokens is None:
+        overlap_tokens = chunk_tokens // OVERLAP_SHARE
+    # As many as a whole chunk, and a cut would never come to its end.
+    overlap_tokens = whole_number("overlap_tokens", overlap_tokens, 0, chunk_tokens - 1)
     if not text.strip():
         return (Chunk("", range(0)),)  # nothing in it, whatever a tokenizer makes of blanks
     total = count(text)
@@ -172,7 +181,7 @@ def cut(
 
 def check_aggregate(name: str) -> str:
     """Return the name if there is such an aggregate."""
-    if name not in AGGREGATES:
+    if not isinstance(name, str) or name not in AGGREGATES:
         raise InputError(f"aggregate must be one of {', '.join(AGGREGATES)}, not {name!r}.")
     return name
 
@@ -189,23 +198,10 @@ def check_chunks(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
     return tuple(chunks)
 
 
-def _checked_overlap(chunk_tokens: int, overlap_tokens: int | None) -> int:
-    """Return the overlap, and refuse sizes with which a cut would never come to its end."""
-    check_count("chunk_tokens", chunk_tokens)
-    if overlap_tokens is None:
-        return chunk_tokens // OVERLAP_SHARE
-    if type(overlap_tokens) is not int or not 0 <= overlap_tokens < chunk_tokens:
-        raise InputError(
-            f"overlap_tokens must be a whole number from 0 to {chunk_tokens - 1} (less than "
-            f"chunk_tokens), not {overlap_tokens!r}."
-        )
-    return overlap_tokens
-
-
 def _chunks(
     text: str, count: Callable[[str], int], chunk_tokens: int, overlap_tokens: int
 ) -> Iterator[Chunk]:
-    # The tokens of a vocabulary can not be found again in the text in a way that holds for every
+    # The tokens of a vocabulary cannot be found again in the text in a way that holds for every
     # model: some are lower case, some are bytes, some are unknown. Their number can be asked for.
     words = [match.span() for match in re.finditer(r"\S+", text)]
 

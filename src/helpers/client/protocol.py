@@ -1,17 +1,18 @@
-"""Know the field names of vLLM's score API, in requests, answers and errors.
+"""Know the field names of vLLM's score API, in requests and answers.
+
+Every answer is checked; what does not fit its request is a `ResponseError`.
 
 Source: vLLM 0.32, `vllm/entrypoints/pooling/scoring/protocol.py`. The names have four spellings
-that mean the same; this is the one that vLLM documents today.
+that mean the same; this is the one that vLLM documents today. Answers are checked by hand: pydantic
+would be one more package in the kernel, and its messages would have to be put into words as well.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -27,25 +28,58 @@ HEALTH_PATH = "/health"
 VERSION_PATH = "/version"
 TOKENIZE_PATH = "/tokenize"
 
-# The other spellings of queries and documents. vLLM tries every spelling, so a request with any
-# mistake is also told that these fields are missing, which is noise.
-OTHER_SPELLINGS = frozenset({"items", "data_1", "data_2", "text_1", "text_2"})
-LONGEST_MESSAGE = 500
+
+class ScoreOptions(TypedDict, total=False):
+    """What a request to score or to rerank may have besides its texts.
+
+    An option that is None is not sent, so the server's own default holds.
+
+    Attributes:
+        use_activation: False returns the model's raw logits; None leaves the model's default, for a
+            cross-encoder the sigmoid, hence scores from 0 to 1.
+        truncate_prompt_tokens: Cut each pair to so many tokens; -1 means as many as the model
+            takes. Without it a longer pair is an error.
+        truncation_side: "right" keeps the beginning of a cut pair, "left" its end.
+        max_tokens_per_query: Cut the query alone to so many tokens.
+        max_tokens_per_doc: Cut the document alone to so many tokens.
+        instruction: What to rank by, for models whose chat template builds the pair.
+        chat_template_kwargs: Further values for that template.
+        priority: Lower is served earlier, if the server schedules by priority.
+        request_id: A name for this request, which comes back in the answer.
+        user: A name for whoever asks.
+    """
+
+    use_activation: bool | None
+    truncate_prompt_tokens: int | None
+    truncation_side: str | None
+    max_tokens_per_query: int | None
+    max_tokens_per_doc: int | None
+    instruction: str | None
+    chat_template_kwargs: Mapping[str, Any] | None
+    priority: int | None
+    request_id: str | None
+    user: str | None
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that are not None: only these are sent, and only these matter.
 
+    An unknown one is a `TypeError`, as an unknown argument is for Python.
+
     >>> given_options({"user": None, "use_activation": False})
     {'use_activation': False}
     """
+    for name in options:
+        if name not in ScoreOptions.__annotations__:
+            known = ", ".join(ScoreOptions.__annotations__)
+            raise TypeError(f"There is no option {name!r}. The options: {known}.")
     return {name: value for name, value in options.items() if value is not None}
 
 
 def score_payload(
     model: str, query: str | list[str], document: str | list[str], options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the JSON body of a score request; an option that is None is not sent.
+    """Return the JSON body of a score request.
 
     >>> score_payload("m", "capital of France?", "Paris.", {"user": None, "use_activation": False})
     {'model': 'm', 'queries': 'capital of France?', 'documents': 'Paris.', 'use_activation': False}
@@ -53,82 +87,104 @@ def score_payload(
     return {"model": model, "queries": query, "documents": document, **given_options(options)}
 
 
-def score_result(answer: object, queries: list[str], documents: list[str]) -> ScoreResult:
-    """Check a score answer and return it in the order of the request.
-
-    Raises `ResponseError` unless there is exactly one finite score for each pair.
-    """
-    scores = _in_order(answer, len(queries), "pair", "score", _score_of_pair)
-    return ScoreResult(
-        queries=tuple(queries),
-        documents=tuple(documents),
-        scores=tuple(scores),
-        model=str(answer.get("model", "")),
-        prompt_tokens=_prompt_tokens(answer),
-        request_id=str(answer.get("id", "")),
-        raw=answer,
-    )
-
-
 def rerank_payload(
-    model: str, query: str, documents: str | list[str], options: Mapping[str, Any]
+    model: str,
+    query: str,
+    documents: str | list[str],
+    top_n: int | None,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the JSON body of a rerank request; an option that is None is not sent.
+    """Return the JSON body of a rerank request."""
+    limit = {} if top_n is None else {"top_n": top_n}
+    return {"model": model, "query": query, "documents": documents} | limit | given_options(options)
 
-    >>> rerank_payload("m", "capital of France?", ["Lyon.", "Paris."], {"top_n": 1, "user": None})
-    {'model': 'm', 'query': 'capital of France?', 'documents': ['Lyon.', 'Paris.'], 'top_n': 1}
+
+def embed_payload(model: str, texts: str | list[str], truncate: int | None) -> dict[str, Any]:
+    """Return the JSON body of a request for embeddings."""
+    return {"model": model, "input": texts} | given_options({"truncate_prompt_tokens": truncate})
+
+
+def tokenize_payload(model: str, text: str, add_special_tokens: bool) -> dict[str, Any]:
+    """Return the JSON body of a tokenize request."""
+    options = {"add_special_tokens": add_special_tokens, "return_token_strs": True}
+    return {"model": model, "prompt": text, **options}
+
+
+def pairs_of(payload: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the queries and the documents of a score request, one of each for every pair.
+
+    >>> pairs_of({"queries": "capital of France?", "documents": ["Lyon.", "Paris."]})
+    (['capital of France?', 'capital of France?'], ['Lyon.', 'Paris.'])
     """
-    return {"model": model, "query": query, "documents": documents, **given_options(options)}
+    sides = payload["queries"], payload["documents"]
+    queries, documents = ([texts] if isinstance(texts, str) else texts for texts in sides)
+    return (queries * len(documents) if len(queries) == 1 else queries), documents
+
+
+def longest_text(payload: Mapping[str, Any]) -> str:
+    """Name the longest text of a request: most likely it is the one that is too long.
+
+    >>> longest_text({"query": "capital of France?", "documents": ["Lyon.", "Paris."]})
+    ' The longest text is documents[1], with 6 characters.'
+    """
+    sizes = [
+        (len(text), f"{name}[{row}]")
+        for name, texts in payload.items()
+        if isinstance(texts, list)
+        for row, text in enumerate(texts)
+    ]
+    size, name = max(sizes, default=(0, ""))
+    return f" The longest text is {name}, with {size:,} characters." if name else ""
+
+
+def score_result(answer: Any, queries: list[str], documents: list[str]) -> ScoreResult:
+    """Return a score answer in the order of the request: one finite score for each pair."""
+    scores = _in_order(answer, len(queries), "pair", "score", _score_of_pair)
+    return ScoreResult(tuple(queries), tuple(documents), tuple(scores), **_about(answer))
 
 
 def rerank_result(
-    answer: object, query: str, documents: list[str], top_n: int | None = None
+    answer: Any, query: str, documents: list[str], top_n: int | None = None
 ) -> RerankResult:
-    """Check a rerank answer and return it best first; equal scores keep the server's order.
+    """Return a rerank answer best first; equal scores keep the server's order.
 
-    documents: what was sent, in the order in which it was sent.
-    top_n: what was asked for; 0 and None mean all.
-
-    Raises `ResponseError` unless there are as many results as asked for, each with the position
-    of another document and a finite score. A text that came along must be that document's.
+    There must be as many results as asked for, each with the position of another document and a
+    finite score; a text that came along must be that document's.
     """
-    if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
-        raise ResponseError(f"Expected an answer with a list `results`, got {_sketch(answer)}.")
-    ranking = _ranking(answer["results"], documents)
+    scores: dict[int, float] = {}
+    for entry in _list_in(answer, "results"):
+        index = _index_of(entry, "result")
+        if not 0 <= index < len(documents) or index in scores:
+            raise ResponseError(
+                f"Expected each index once, from 0 to {len(documents) - 1}, got {index}"
+                f"{' twice' if index in scores else ''}."
+            )
+        # Some servers send the position alone; then there is no text to compare.
+        document = entry.get("document")
+        text = document.get("text") if isinstance(document, dict) else document
+        if text not in (None, documents[index]):
+            raise ResponseError(f"Document {index} came back as another text: {_sketch(text)}.")
+        scores[index] = _score(entry.get("relevance_score"), f"document {index}")
     expected = min(top_n or len(documents), len(documents))
-    if len(ranking) != expected:
+    if len(scores) != expected:
         raise ResponseError(
             f"{len(documents)} documents were sent, {expected} results were expected, and "
-            f"{len(ranking)} came back."
+            f"{len(scores)} came back."
         )
+    ranking = sorted(scores, key=lambda index: -scores[index])
     return RerankResult(
         query=query,
         documents=tuple(documents[index] for index in ranking),
         indices=tuple(ranking),
-        scores=tuple(ranking.values()),
-        model=str(answer.get("model", "")),
-        prompt_tokens=_prompt_tokens(answer),
-        request_id=str(answer.get("id", "")),
-        raw=answer,
+        scores=tuple(scores[index] for index in ranking),
+        **_about(answer),
     )
 
 
-def embed_payload(
-    model: str, documents: str | list[str], options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the JSON body of a request for embeddings; an option that is None is not sent.
+def embed_result(answer: Any, count: int) -> np.ndarray:
+    """Return the vectors of an answer in the order of the request: float32 of shape (count, size).
 
-    >>> embed_payload("m", ["Lyon.", "Paris."], {"truncate_prompt_tokens": None})
-    {'model': 'm', 'input': ['Lyon.', 'Paris.']}
-    """
-    return {"model": model, "input": documents, **given_options(options)}
-
-
-def embed_result(answer: object, count: int) -> np.ndarray:
-    """Check an answer with embeddings and return them in the order of the request.
-
-    Returns float32 of shape (count, size of a vector). Raises `ResponseError` unless there is
-    exactly one vector of finite numbers for each text, and all have one size.
+    There must be one for each text, all of one size and of finite numbers.
     """
     vectors = _in_order(answer, count, "text", "vector", lambda entry: entry.get("embedding"))
     try:
@@ -144,112 +200,27 @@ def embed_result(answer: object, count: int) -> np.ndarray:
     return matrix
 
 
-def _ranking(results: list[object], documents: list[str]) -> dict[int, float]:
-    """Return the score of each position, best first."""
-    scores: dict[int, float] = {}
-    for entry in results:
-        index = entry.get("index") if isinstance(entry, dict) else None
-        if type(index) is not int:
-            raise ResponseError(f"Expected a result with an index, got {_sketch(entry)}.")
-        if not 0 <= index < len(documents) or index in scores:
-            raise ResponseError(
-                f"Expected each index once, from 0 to {len(documents) - 1}, got {index}"
-                f"{' twice' if index in scores else ''}."
-            )
-        # Some servers send the position alone; then there is no text to compare.
-        document = entry.get("document")
-        text = document.get("text") if isinstance(document, dict) else document
-        if text not in (None, documents[index]):
-            raise ResponseError(f"Document {index} came back as another text: {_sketch(text)}.")
-        scores[index] = _score(entry.get("relevance_score"), f"document {index}")
-    return dict(sorted(scores.items(), key=lambda item: -item[1]))
-
-
-def _prompt_tokens(answer: Mapping[str, Any]) -> int:
-    usage = answer.get("usage")
-    tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    if type(tokens) is not int:
-        raise ResponseError("The answer does not say how many tokens it used (`usage`).")
-    return tokens
-
-
-def _score(score: object, owner: str) -> float:
-    if type(score) not in (int, float) or not _is_finite(score):
-        raise ResponseError(f"The score of {owner} is {score}: not a number.")
-    return float(score)
-
-
-def _score_of_pair(entry: dict[str, Any]) -> float:
-    return _score(entry.get("score"), f"pair {entry['index']}")
-
-
-def _in_order(
-    answer: object, count: int, sent: str, back: str, value: Callable[[dict[str, Any]], Any]
-) -> list[Any]:
-    """Return the value of each entry of `data`, in the order of the request.
-
-    sent, back: what was sent and what came back, in the singular, for the messages.
-    """
-    if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
-        raise ResponseError(f"Expected an answer with a list `data`, got {_sketch(answer)}.")
-    data = answer["data"]
-    if len(data) != count:
-        raise ResponseError(f"{count} {sent}s were sent and {len(data)} {back}s came back.")
-    values: dict[int, Any] = {}
-    for entry in data:
-        if not isinstance(entry, dict) or type(entry.get("index")) is not int:
-            raise ResponseError(f"Expected a {back} with an index, got {_sketch(entry)}.")
-        values[entry["index"]] = value(entry)
-    if values.keys() != set(range(count)):
-        raise ResponseError(
-            f"Expected one {back} for each index from 0 to {count - 1}, "
-            f"got the indices {shorten_list(sorted(values))}."
-        )
-    return [values[index] for index in range(count)]
-
-
-def tokenize_payload(model: str, text: str, *, add_special_tokens: bool) -> dict[str, Any]:
-    """Return the JSON body of a tokenize request.
-
-    >>> tokenize_payload("m", "Paris.", add_special_tokens=False)  # doctest: +NORMALIZE_WHITESPACE
-    {'model': 'm', 'prompt': 'Paris.', 'add_special_tokens': False, 'return_token_strs': True}
-    """
-    return {
-        "model": model,
-        "prompt": text,
-        "add_special_tokens": add_special_tokens,
-        "return_token_strs": True,
-    }
-
-
-def tokenize_result(answer: object, text: str) -> TokenizeResult:
-    """Check a tokenize answer and return it.
-
-    Raises `ResponseError` unless each token has a number and a name, and the longest input is
-    stated.
-    """
-    fields = answer if isinstance(answer, dict) else {}
+def tokenize_result(answer: Any, text: str) -> TokenizeResult:
+    """Check a tokenize answer: each token has a number and a name, the longest input is stated."""
+    fields: Any = answer if isinstance(answer, dict) else {}
     ids, names = fields.get("tokens"), fields.get("token_strs")
     longest = fields.get("max_model_len")
-    lists = isinstance(ids, list) and isinstance(names, list)
-    if not lists or len(ids) != len(names) or type(longest) is not int:
+    whole = _is_list_of(int, ids) and _is_list_of(str, names) and len(ids) == len(names)
+    if not whole or type(longest) is not int:
         raise ResponseError(f"Expected the tokens of a text, got {_sketch(answer)}.")
-    if not all(type(number) is int for number in ids) or not all(map(_is_text, names)):
-        raise ResponseError(f"Expected numbers and names of tokens, got {_sketch(answer)}.")
     return TokenizeResult(text, tuple(names), tuple(ids), longest)
 
 
-def served_models(answer: object) -> list[str]:
+def served_models(answer: Any) -> list[str]:
     """Return the names in an answer of `/v1/models`, which may be several for one model."""
-    entries = answer.get("data") if isinstance(answer, dict) else None
-    if isinstance(entries, list):
-        names = [entry.get("id") for entry in entries if isinstance(entry, dict)]
-        if len(names) == len(entries) and all(isinstance(name, str) for name in names):
-            return names
-    raise ResponseError(f"Expected a list of models, got {_sketch(answer)}.")
+    entries: Any = answer.get("data") if isinstance(answer, dict) else None
+    names = [entry.get("id") for entry in entries] if _is_list_of(dict, entries) else None
+    if not _is_list_of(str, names):
+        raise ResponseError(f"Expected a list of models, got {_sketch(answer)}.")
+    return names or []
 
 
-def server_version(answer: object) -> str:
+def server_version(answer: Any) -> str:
     """Return the version in an answer of `/version`."""
     if not isinstance(answer, dict) or not isinstance(answer.get("version"), str):
         raise ResponseError(f"Expected a version, got {_sketch(answer)}.")
@@ -268,52 +239,6 @@ def parse_json(content: bytes) -> Any:
         ) from None
 
 
-def error_body(content: bytes) -> dict[str, Any] | str:
-    """Return the body of an error: the object if it is JSON, else the text."""
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        body = None
-    return body if isinstance(body, dict) else content.decode("utf-8", "replace")
-
-
-def error_sentence(body: Mapping[str, Any] | str) -> str:
-    """Return what an error body says, on one line.
-
-    vLLM nests validation errors as text inside `error.message`, one for each spelling of the
-    fields; here each mistake is named once.
-
-    >>> error_sentence({"error": {"message": "The model `x` does not exist.", "code": 404}})
-    'The model `x` does not exist.'
-    >>> error_sentence({"error": {"message": "2 validation errors:\\n"
-    ...     "  {'type': 'missing', 'loc': 'body.documents', 'msg': 'Field required'}\\n"
-    ...     "  {'type': 'missing', 'loc': 'body.text_1', 'msg': 'Field required'}"}})
-    'documents: Field required'
-    """
-    message: object = body
-    if isinstance(body, Mapping):
-        error = body.get("error", body)
-        if isinstance(error, Mapping):
-            # FastAPI itself says `detail`, vLLM says `message`.
-            error = error.get("message") or error.get("detail") or json.dumps(body, default=str)
-        message = error
-    if isinstance(message, list):
-        return _one_line(_join_mistakes(message) or json.dumps(message, default=str))
-    text = str(message)
-    mistakes = [_literal(line) for line in text.splitlines() if line.lstrip().startswith("{")]
-    return _one_line(_join_mistakes(mistakes) or text)
-
-
-def is_unknown_model(body: Mapping[str, Any] | str) -> bool:
-    """Tell a 404 for a model name from a 404 for a route, which has no `error` object."""
-    return isinstance(body, Mapping) and isinstance(body.get("error"), Mapping)
-
-
-def is_too_long(message: str) -> bool:
-    """Recognise vLLM's refusal of a pair with more tokens than the model takes."""
-    return "maximum context length" in message
-
-
 def shorten_list(names: list[Any], most: int = 8) -> str:
     """Name the first few of a list.
 
@@ -324,56 +249,66 @@ def shorten_list(names: list[Any], most: int = 8) -> str:
     return f"{text} and {len(names) - most} more" if len(names) > most else text
 
 
-def _join_mistakes(entries: list[Any]) -> str:
-    mistakes = [entry for entry in entries if isinstance(entry, Mapping) and "msg" in entry]
-    named = [(_field(entry.get("loc", "")), _mistake(entry)) for entry in mistakes]
-    telling = [(field, text) for field, text in named if field not in OTHER_SPELLINGS]
-    lines = [f"{field}: {text}" if field else text for field, text in telling or named]
-    return "; ".join(dict.fromkeys(lines))
+def _about(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return what every result holds besides its scores."""
+    usage = answer.get("usage")
+    # Gateways leave it out; older servers give the sum alone, which for scoring is the same.
+    usage = usage if isinstance(usage, dict) else {}
+    counts = usage.get("prompt_tokens"), usage.get("total_tokens")
+    return {
+        "model": str(answer.get("model", "")),
+        "prompt_tokens": next((count for count in counts if type(count) is int), None),
+        "request_id": str(answer.get("id", "")),
+        "raw": answer,
+    }
 
 
-def _field(location: object) -> str:
-    """Return the request's field in a location such as `body.queries.ScoreMultiModalParam`."""
-    parts = location.split(".") if isinstance(location, str) else location
-    if not isinstance(parts, (list, tuple)):
-        return ""
-    # Class names of the server start with a capital, positions in the body are numbers.
-    names = [part for part in map(str, parts) if re.fullmatch("[a-z_][a-z0-9_]*", part)]
-    return next((name for name in names if name != "body"), "")
+def _in_order(
+    answer: Any, count: int, sent: str, back: str, value: Callable[[dict[str, Any]], Any]
+) -> list[Any]:
+    """Return the value of each entry of `data`, in the order of the request.
+
+    `sent` and `back` name, in the singular and for messages, what was sent and what came back.
+    """
+    data = _list_in(answer, "data")
+    if len(data) != count:
+        raise ResponseError(f"{count} {sent}s were sent and {len(data)} {back}s came back.")
+    values = {_index_of(entry, back): value(entry) for entry in data}
+    if values.keys() != set(range(count)):
+        raise ResponseError(
+            f"Expected one {back} for each index from 0 to {count - 1}, "
+            f"got the indices {shorten_list(sorted(values))}."
+        )
+    return [values[index] for index in range(count)]
 
 
-def _mistake(entry: Mapping[str, Any]) -> str:
-    text = str(entry["msg"])
-    context = entry.get("ctx")
-    if isinstance(context, Mapping) and "error" in context:
-        text += f" ({context['error']})"
-    given = entry.get("input")
-    if isinstance(given, (str, int, float)) and not str(given).startswith("<"):
-        text += f" (it was {str(given)[:80]!r})"
-    return text
+def _list_in(answer: Any, field: str) -> list[Any]:
+    if not isinstance(answer, dict) or not isinstance(answer.get(field), list):
+        raise ResponseError(f"Expected an answer with a list `{field}`, got {_sketch(answer)}.")
+    return answer[field]
 
 
-def _literal(line: str) -> object:
+def _index_of(entry: Any, back: str) -> int:
+    if not isinstance(entry, dict) or type(entry.get("index")) is not int:
+        raise ResponseError(f"Expected a {back} with an index, got {_sketch(entry)}.")
+    return entry["index"]
+
+
+def _score(score: Any, owner: str) -> float:
     try:
-        return ast.literal_eval(line.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None  # the server cuts long entries, and a cut one says nothing more
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
-
-
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
+        if type(score) in (int, float) and math.isfinite(score):
+            return float(score)
     except OverflowError:  # an integer too large for a float
-        return False
+        pass
+    raise ResponseError(f"The score of {owner} is {_sketch(score)}: not a number.")
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _score_of_pair(entry: dict[str, Any]) -> float:
+    return _score(entry.get("score"), f"pair {entry['index']}")
+
+
+def _is_list_of(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is kind for item in value)
 
 
 def _sketch(value: object) -> str:

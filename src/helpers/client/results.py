@@ -3,51 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
-from itertools import islice
 from typing import Any
 
 import pandas as pd
 
 from helpers.errors import InputError
+from helpers.tables import html_table, shorten, text_table
 
 # A notebook that prints 10,000 rows stops being readable, and its file grows by megabytes.
 ROWS_SHOWN = 20
-WIDTH_SHOWN = 80
-
-
-@dataclass(frozen=True)
-class Column:
-    """Hold one column of a table for eyes: numbers stand on the right, texts on the left."""
-
-    name: str
-    cells: Sequence[str]
-    is_text: bool = True
-
-    @classmethod
-    def of_numbers(cls, name: str, numbers: Iterable[float], form: str = "") -> Column:
-        """Make a column of numbers, written in a form such as ".4f"."""
-        cells = [format(number, form) for number in islice(numbers, ROWS_SHOWN)]
-        return cls(name, cells, is_text=False)
-
-    @classmethod
-    def of_texts(cls, name: str, texts: Iterable[str]) -> Column:
-        """Make a column of texts, each shortened to one line."""
-        return cls(name, [shorten(text) for text in islice(texts, ROWS_SHOWN)])
-
-    def aligned(self) -> list[str]:
-        """Return name and cells, padded to one width."""
-        lines = [self.name, *self.cells]
-        width = max(map(len, lines))
-        return [line.ljust(width) if self.is_text else line.rjust(width) for line in lines]
-
-    @property
-    def attributes(self) -> tuple[str, str]:
-        """Return the HTML attributes of its head and of its cells."""
-        left = ' style="text-align:left"' if self.is_text else ""
-        return left, f' dir="auto"{left}' if self.is_text else ""
 
 
 class Table(ABC):
@@ -59,7 +25,8 @@ class Table(ABC):
     def _caption(self) -> str: ...
 
     @abstractmethod
-    def _columns(self) -> list[Column]: ...
+    def _shown(self) -> pd.DataFrame:
+        """Return the first `ROWS_SHOWN` rows, with a column `score`."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -67,43 +34,33 @@ class Table(ABC):
 
     def __repr__(self) -> str:
         """Show a table for a terminal."""
-        rows = zip(*(column.aligned() for column in self._columns()), strict=True)
-        table = ["  ".join(row).rstrip() for row in rows]
-        return "\n".join([self._caption(), *table, *self._rest()])
+        return text_table(self._shown(), **self._around())
 
     def _repr_html_(self) -> str:
         """Show a table in a notebook."""
-        columns = self._columns()
-        head = "".join(
-            f'<th scope="col"{column.attributes[0]}>{column.name}</th>' for column in columns
-        )
-        cells = (
-            [f"<td{column.attributes[1]}>{escape(cell)}</td>" for cell in column.cells]
-            for column in columns
-        )
-        rows = "".join(f"<tr>{''.join(row)}</tr>" for row in zip(*cells, strict=True))
-        rest = "".join(f"<p>{line}</p>" for line in self._rest())
-        return (
-            f"<table><caption>{escape(self._caption())}</caption>"
-            f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}"
-        )
+        return html_table(self._shown(), **self._around())
 
-    def _rest(self) -> list[str]:
+    def _around(self) -> dict[str, Any]:
         hidden = len(self) - ROWS_SHOWN
-        return [f"… and {hidden:,} more; .to_frame() has all of them"] if hidden > 0 else []
+        note = f"… and {hidden:,} more; .to_frame() has all of them" if hidden > 0 else ""
+        formats = {"score": ".4f", "rank": "d", "index": "d"}
+        return {"caption": self._caption(), "note": note, "formats": formats}
 
 
 @dataclass(frozen=True, repr=False)
 class ScoreResult(Table):
-    """Hold the scores of N pairs, in the order in which they were sent.
+    """The scores of N pairs, in the order in which they were sent.
 
-    queries, documents: the N pairs; one query sent with many documents stands here N times.
-    scores: N finite numbers. What they mean depends on the model: with the activation on (the
-        default) a cross-encoder gives a relevance between 0 and 1, without it a logit.
-    model: the name under which the server serves the model.
-    prompt_tokens: the tokens of all N pairs together, special tokens included.
-    request_id: the name of this request in the server's log.
-    raw: the JSON of the answer as it came.
+    Attributes:
+        queries: The N queries; one that was sent with many documents stands here N times.
+        documents: The N documents.
+        scores: N finite numbers. What they mean depends on the model: with the activation on (the
+            default) a cross-encoder gives a relevance between 0 and 1, without it a logit.
+        model: The name under which the server serves the model.
+        prompt_tokens: The tokens of all N pairs together, special tokens included; None if the
+            server does not tell.
+        request_id: The server's name for this request.
+        raw: The JSON of the answer as it came.
 
     >>> result = ScoreResult(("capital of France?",) * 2, ("Lyon.", "Paris."), (0.1, 0.9), "m", 14)
     >>> len(result), list(result), result.ranked().documents
@@ -119,7 +76,7 @@ class ScoreResult(Table):
     documents: tuple[str, ...]
     scores: tuple[float, ...]
     model: str
-    prompt_tokens: int
+    prompt_tokens: int | None
     request_id: str = ""
     raw: dict[str, Any] = field(default_factory=dict, compare=False)
 
@@ -160,30 +117,30 @@ class ScoreResult(Table):
         )
 
     def _caption(self) -> str:
-        return f"{_counted(len(self), 'pair')} scored by {self.model} ({_tokens(self)})"
+        scored = f"{_counted(len(self), 'pair')} scored by {self.model}"
+        return f"{scored} ({counted_tokens(self.prompt_tokens)})"
 
-    def _columns(self) -> list[Column]:
-        return [
-            Column.of_numbers("score", self.scores, ".4f"),
-            Column.of_texts("query", self.queries),
-            Column.of_texts("document", self.documents),
-        ]
+    def _shown(self) -> pd.DataFrame:
+        columns = {"score": self.scores, "query": self.queries, "document": self.documents}
+        return pd.DataFrame({name: column[:ROWS_SHOWN] for name, column in columns.items()})
 
 
 @dataclass(frozen=True, repr=False)
 class RerankResult(Table):
-    """Hold the documents of one query, best first.
+    """The documents of one query, best first.
 
-    query: what they were ranked for.
-    documents: the N best texts, in the order of their scores.
-    indices: for each, its position in the list that was sent, counted from 0. Texts may repeat;
-        positions do not.
-    scores: for each, a finite number, falling; what it means depends on the model, as for
-        `ScoreResult`.
-    model: the name under which the server serves the model.
-    prompt_tokens: the tokens of all pairs that were scored, also of those left out by `top_n`.
-    request_id: the name of this request in the server's log.
-    raw: the JSON of the answer as it came.
+    Attributes:
+        query: What they were ranked for.
+        documents: The N best texts, in the order of their scores.
+        indices: N positions in the list that was sent, counted from 0. Texts may repeat; positions
+            do not.
+        scores: N finite numbers, falling; what they mean depends on the model, as for
+            `ScoreResult`.
+        model: The name under which the server serves the model.
+        prompt_tokens: The tokens of all pairs that were scored, also of those left out by `top_n`;
+            None if the server does not tell.
+        request_id: The server's name for this request.
+        raw: The JSON of the answer as it came.
 
     >>> RerankResult("capital of France?", ("Paris.", "Lyon."), (1, 0), (0.9, 0.1), "m", 14)
     2 documents ranked by m (14 tokens) for: capital of France?
@@ -197,7 +154,7 @@ class RerankResult(Table):
     indices: tuple[int, ...]
     scores: tuple[float, ...]
     model: str
-    prompt_tokens: int
+    prompt_tokens: int | None
     request_id: str = ""
     raw: dict[str, Any] = field(default_factory=dict, compare=False)
 
@@ -216,16 +173,11 @@ class RerankResult(Table):
         return pd.DataFrame(columns)
 
     def _caption(self) -> str:
-        ranked = f"{_counted(len(self), 'document')} ranked by {self.model} ({_tokens(self)})"
-        return f"{ranked} for: {shorten(self.query)}"
+        ranked = f"{_counted(len(self), 'document')} ranked by {self.model}"
+        return f"{ranked} ({counted_tokens(self.prompt_tokens)}) for: {shorten(self.query)}"
 
-    def _columns(self) -> list[Column]:
-        return [
-            Column.of_numbers("rank", range(1, len(self) + 1)),
-            Column.of_numbers("index", self.indices),
-            Column.of_numbers("score", self.scores, ".4f"),
-            Column.of_texts("document", self.documents),
-        ]
+    def _shown(self) -> pd.DataFrame:
+        return self.to_frame().head(ROWS_SHOWN)
 
 
 def _check_lengths(**columns: Sequence[object]) -> None:
@@ -242,18 +194,6 @@ def _counted(number: int, noun: str) -> str:
     return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _tokens(result: ScoreResult | RerankResult) -> str:
-    return f"{result.prompt_tokens:,} tokens"
-
-
-def shorten(text: str, width: int = WIDTH_SHOWN) -> str:
-    """Put a text on one line of at most `width` characters.
-
-    >>> shorten("A long\\n  text", 8)
-    'A long …'
-    """
-    # The line is built from a slice: a document may have a million characters.
-    line = " ".join(text[: 4 * width].split())
-    if len(line) <= width and len(text) <= 4 * width:
-        return line
-    return line[: width - 1] + "…"
+def counted_tokens(number: int | None) -> str:
+    """Return a number of tokens in words; None is a server that does not tell."""
+    return "unknown number of tokens" if number is None else _counted(number, "token")

@@ -1,14 +1,18 @@
-"""Carry requests to a server and answers back, over a network that fails now and then."""
+"""Carry requests to a server and answers back, over a network that fails now and then.
+
+`urllib3.Retry` is not used: it knows no deadline for the whole call, no second try after an answer
+that was cut off half-way, and no pause that can be ended.
+"""
 
 from __future__ import annotations
 
-import copy
-import ipaddress
-import math
+import os
 import random
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,15 +20,9 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from helpers.errors import (
-    InputError,
-    RequestTimeoutError,
-    ResponseError,
-    ScoreError,
-    UnreachableError,
-)
-
-KEY_VARIABLE = "SCORE_API_KEY"
+from helpers.client.address import clean_key, clean_url, is_loopback
+from helpers.client.inputs import positive_number, whole_number
+from helpers.errors import RequestTimeoutError, ResponseError, ScoreError, UnreachableError
 
 # A pass through the network takes far less; a host that drops packets should not use up the
 # time of the whole call.
@@ -41,69 +39,89 @@ PIECE = 65_536
 
 @dataclass(frozen=True)
 class Answer:
-    """Hold what came of a request: a status and a body, or a fault.
-
-    again: another try may help.
-    wait: the seconds that the server asks to wait before it.
-    """
+    """What came of a request: a status and a body, or an error; and whether to try again, when."""
 
     status: int = 0
     content: bytes = b""
-    fault: ScoreError | None = None
-    again: bool = False
-    wait: float | None = None
+    error: ScoreError | None = None
+    retryable: bool = False
+    retry_after: float | None = None
 
 
 class Transport:
-    """Send requests to one server; the parameters are those of `ScoreClient`."""
+    """Send requests to one server, from any thread and any process.
+
+    A copy in another process, by a fork or by pickling, makes connections of its own: two processes
+    on one connection would read each other's answers, which carry nothing that tells them apart.
+    """
 
     def __init__(self, url: str, key: str, timeout: float, retries: int) -> None:
-        """Check the settings; nothing is sent yet."""
+        """Check the settings, which are those of `ScoreClient`; nothing is sent yet."""
+        if not hasattr(urllib3.HTTPResponse, "read1"):
+            raise ScoreError(
+                f"urllib3 {urllib3.__version__} is too old: 2.2 or newer is needed. Run "
+                '`pip install "urllib3>=2.2"`, and restart the kernel.'
+            )
         self.url = clean_url(url)
-        self.timeout = _checked_timeout(timeout)
-        if type(retries) is not int or retries < 0:
-            raise InputError(f"retries must be a whole number from 0 up, and is {retries!r}.")
-        self.retries = retries
-        self._stop = threading.Event()
-        self._session = _session(self.url, _checked_key(key))
+        self.timeout = positive_number("timeout", timeout)
+        self.retries = whole_number("retries", retries, least=0)
+        self._auth = _KeyAuth(clean_key(key))
+        self._by_process: dict[int, _Connections] = {}
+
+    @property
+    def here(self) -> _Connections:
+        """Return the connections of this process."""
+        process = os.getpid()
+        if process not in self._by_process:
+            # One step, also where two threads come at a time; what the second one made is dropped.
+            self._by_process.setdefault(process, _Connections(self.url, self._auth))
+        return self._by_process[process]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep the settings, key included, and nothing that belongs to a process."""
+        return {**vars(self), "_by_process": {}}
 
     def close(self) -> None:
-        """Close the connections; a request that waits for its next try ends with an error."""
-        self._stop.set()
-        self._session.close()
+        """Close the connections of this process; a request that waits for its next try ends."""
+        self.here.closed.set()
+        self.here.session.close()
 
-    def stopped_by(self, stop: threading.Event) -> Transport:
-        """Return a twin that shares the connections and sends nothing once the event is set."""
-        twin = copy.copy(self)
-        twin._stop = stop
-        return twin
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        stop: threading.Event | None = None,
+    ) -> Answer:
+        """Send a request until it is answered, refused, out of tries or out of time.
 
-    def persist(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        """Send a request until it is answered, refused, out of tries or out of time."""
-        # urllib3's Retry covers the statuses and Retry-After, but knows no deadline for the
-        # whole call, no retry of an answer cut off half-way, and no pause that can be ended.
+        Once `stop` is set, a pause before the next try ends, and nothing is sent any more.
+        """
+        closed = self.here.closed
         deadline = time.monotonic() + self.timeout
         pause = FIRST_PAUSE
         for tries_left in range(self.retries, -1, -1):
-            if self._stop.is_set():
+            if closed.is_set() or (stop is not None and stop.is_set()):
                 raise ScoreError("This client is closed: make a new ScoreClient.")
-            answer = self._attempt(method, path, body, deadline)
-            wait = pause * random.uniform(0.5, 1.5) if answer.wait is None else answer.wait
-            if not answer.again or not tries_left or time.monotonic() + wait >= deadline:
+            answer = self._try(method, path, body, deadline)
+            wait = answer.retry_after
+            wait = pause * random.uniform(0.5, 1.5) if wait is None else wait
+            if not answer.retryable or not tries_left or time.monotonic() + wait >= deadline:
                 break
-            self._stop.wait(wait)
+            (stop or closed).wait(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
         return answer
 
-    def once(self, method: str, path: str, seconds: float) -> Answer:
+    def send_once(self, method: str, path: str, limit: float) -> Answer:
         """Send a request one time, with at most so many seconds."""
-        return self._attempt(method, path, None, time.monotonic() + min(seconds, self.timeout))
+        return self._try(method, path, None, time.monotonic() + min(limit, self.timeout))
 
-    def _attempt(self, method: str, path: str, body: bytes | None, deadline: float) -> Answer:
-        """Send a request once; every fault of the network becomes one of ours."""
+    def _try(self, method: str, path: str, body: bytes | None, deadline: float) -> Answer:
+        """Send a request once; every fault of the network becomes an error of ours."""
         left = max(deadline - time.monotonic(), 0.001)
         try:
-            with self._session.request(
+            with self.here.session.request(
                 method,
                 self.url + path,
                 data=body,
@@ -112,54 +130,74 @@ class Transport:
                 allow_redirects=False,
             ) as response:
                 content = _read(response.raw, deadline)
-            status = response.status_code
-            wait = _retry_after(response.headers.get("Retry-After"))
-            return Answer(status, content, again=status in RETRY_STATUSES, wait=wait)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            fault, again = self._fault(error, deadline)
+            return Answer(
+                response.status_code,
+                content,
+                retryable=response.status_code in RETRY_STATUSES,
+                retry_after=_retry_after(response.headers),
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as fault:
+            error, retryable = self._to_error(fault)
         # Out of the except block: the library's error holds the request, and that holds the key.
-        return Answer(fault=fault, again=again)
+        return Answer(error=error, retryable=retryable)
 
-    def _fault(self, error: Exception, deadline: float) -> tuple[ScoreError, bool]:
+    def _to_error(self, fault: Exception) -> tuple[ScoreError, bool]:
         """Return our error for one of the network, and whether another try may help."""
-        reason = _reason(error)
-        connecting = isinstance(error, requests.exceptions.ConnectTimeout)
-        slow = isinstance(
-            error, (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-        )
-        if not connecting and (slow or time.monotonic() >= deadline):
-            message = (
+        reason = _reason(fault)
+        slow = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+        # Without a connection, nobody is there to be slow.
+        if isinstance(fault, slow) and not isinstance(fault, requests.ConnectTimeout):
+            return RequestTimeoutError(
                 f"{self.url} did not answer within {self.timeout:g} seconds. Send fewer or "
                 "shorter texts at once, or give the client a larger timeout=."
-            )
-            return RequestTimeoutError(message), False
-        if isinstance(error, requests.exceptions.SSLError):
-            message = (
+            ), False
+        if isinstance(fault, requests.exceptions.SSLError):
+            return UnreachableError(
                 f"No secure connection to {self.url}: {reason}. Check that the server speaks "
                 "https, and that its certificate is known here (REQUESTS_CA_BUNDLE)."
-            )
-            return UnreachableError(message), False
-        if isinstance(error, requests.exceptions.ProxyError):
-            message = (
+            ), False
+        if isinstance(fault, requests.exceptions.ProxyError):
+            return UnreachableError(
                 f"The proxy for {self.url} does not answer: {reason}. Check HTTP_PROXY and "
                 "HTTPS_PROXY, or name the server's host in NO_PROXY."
-            )
-            return UnreachableError(message), True
-        if type(error) is OSError and "certificate bundle" in str(error):
-            message = (
+            ), True
+        if type(fault) is OSError and "certificate bundle" in str(fault):
+            return UnreachableError(
                 f"No secure connection to {self.url}: {reason}. Correct or unset "
                 "REQUESTS_CA_BUNDLE: it must name a file of certificates."
-            )
-            return UnreachableError(message), False
-        if not isinstance(error, requests.RequestException):
+            ), False
+        if not isinstance(fault, requests.RequestException):
             # Only the body is read by urllib3 directly: everything before was in order.
-            message = f"The answer of {self.url} was cut off: {reason}. Try again; look in its log."
-            return ResponseError(message), True
-        message = (
+            return ResponseError(
+                f"The answer of {self.url} was cut off: {reason}. Try again; look in its log."
+            ), True
+        return UnreachableError(
             f"No score server answers at {self.url}: {reason}. Start one (in a notebook: "
             "ScoreServer().start()), or check the address."
-        )
-        return UnreachableError(message), isinstance(error, requests.exceptions.ConnectionError)
+        ), isinstance(fault, requests.ConnectionError)
+
+
+class _Connections:
+    """What belongs to one process: sockets, a lock, and the event that ends the pauses.
+
+    A lock that another thread held at the moment of a fork stays locked in the child for ever.
+
+    One session serves all threads, so that a client has one pool to keep and to close. What makes a
+    session unsafe to share is that it changes: cookies and redirects. It keeps no cookie and
+    follows no redirect, and urllib3's pool below it is made for threads.
+    """
+
+    def __init__(self, url: str, auth: requests.auth.AuthBase) -> None:
+        self.closed = threading.Event()
+        self.lock = threading.Lock()
+        self.session = requests.Session()
+        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.session.auth = auth
+        agent = f"vllm-score-notebooks {requests.utils.default_user_agent()}"
+        self.session.headers.update({"User-Agent": agent, "Content-Type": "application/json"})
+        adapter = _DirectAdapter if is_loopback(urlsplit(url).hostname or "") else HTTPAdapter
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, adapter(pool_connections=1, pool_maxsize=POOL_SIZE))
 
 
 class _KeyAuth(requests.auth.AuthBase):
@@ -181,89 +219,8 @@ class _DirectAdapter(HTTPAdapter):
         return super().send(request, **{**options, "proxies": {}})
 
 
-def _session(url: str, key: str) -> requests.Session:
-    # One session for all threads, so that a client has one pool to keep and to close. What makes
-    # a session unsafe to share is that it changes: cookies and redirects. We keep no cookie and
-    # follow no redirect, and urllib3's pool below it is made for threads.
-    session = requests.Session()
-    session.cookies.set_policy(requests.cookies.cookielib.DefaultCookiePolicy(allowed_domains=[]))
-    session.auth = _KeyAuth(key)
-    session.headers["User-Agent"] = f"vllm-score-notebooks {requests.utils.default_user_agent()}"
-    session.headers["Content-Type"] = "application/json"
-    adapter = _DirectAdapter if is_loopback(urlsplit(url).hostname or "") else HTTPAdapter
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, adapter(pool_connections=1, pool_maxsize=POOL_SIZE))
-    return session
-
-
-def clean_url(url: str) -> str:
-    """Return the root address of a server, without a slash at its end.
-
-    >>> clean_url("localhost:8000/"), clean_url(" https://example.org/reranker/v1 ")
-    ('http://localhost:8000', 'https://example.org/reranker')
-    """
-    if not isinstance(url, str) or not url.strip():
-        raise InputError(f"url must be an address such as http://127.0.0.1:8000, not {url!r}.")
-    text = url.strip()
-    text = text if "://" in text else f"http://{text}"
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        # Not shown here and below: a mistyped address may hold a password.
-        raise InputError(
-            "url has no valid host and port: expected something like http://127.0.0.1:8000."
-        ) from None
-    if "@" in parts.netloc:
-        raise InputError(
-            f"url holds a user name or password: leave it out, and put the key in {KEY_VARIABLE}."
-        )
-    expected = "expected something like http://127.0.0.1:8000"
-    if parts.scheme not in ("http", "https"):
-        raise InputError(f"url starts with {parts.scheme}://: {expected}.")
-    if not host or any(character.isspace() for character in parts.netloc):
-        raise InputError(f"url {text!r} names no host: {expected}.")
-    if port == 0:
-        raise InputError(f"url {text!r} names the port 0: {expected}.")
-    if parts.query or parts.fragment:
-        raise InputError(f"url holds a query or a fragment (? or #): {expected}.")
-    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
-    return f"{parts.scheme}://{parts.netloc}{path}"
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine itself.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "example.org")]
-    [True, True, True, False]
-    """
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    # 0.0.0.0 is where a server listens; as a goal, Linux takes it for the machine itself.
-    return address.is_loopback or address.is_unspecified
-
-
-def _checked_timeout(timeout: float) -> float:
-    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not number or not math.isfinite(timeout) or timeout <= 0:
-        raise InputError(f"timeout must be a number of seconds above 0, and is {timeout!r}.")
-    return float(timeout)
-
-
-def _checked_key(key: object) -> str:
-    """Refuse a key that can not stand in a header, without showing it."""
-    text = key.strip() if isinstance(key, str) else None
-    if text is None or not text.isascii() or not text.replace(" ", "_").isprintable():
-        raise InputError(f"The API key (api_key= or {KEY_VARIABLE}) must be printable ASCII text.")
-    return text
-
-
 def _read(raw: urllib3.HTTPResponse, deadline: float) -> bytes:
-    """Read the body to its end; a server that sends it drop by drop can not exceed the deadline."""
+    """Read the body to its end; a server that sends it drop by drop cannot exceed the deadline."""
     pieces = []
     while piece := raw.read1(PIECE, decode_content=True):
         pieces.append(piece)
@@ -276,14 +233,12 @@ def _read(raw: urllib3.HTTPResponse, deadline: float) -> bytes:
     return b"".join(pieces)
 
 
-def _retry_after(header: str | None) -> float | None:
-    if header is None:
-        return None
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     try:
-        seconds = urllib3.Retry().parse_retry_after(header)
-    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        asked = urllib3.Retry().parse_retry_after(headers["Retry-After"])
+    except (KeyError, urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
-    return min(seconds, LONGEST_RETRY_AFTER)
+    return min(asked, LONGEST_RETRY_AFTER)
 
 
 def _reason(error: BaseException) -> str:

@@ -10,12 +10,14 @@ import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from prometheus_client.parser import text_string_to_metric_families
 
 from helpers.client import Transport
 from helpers.errors import ApiError, InputError, NotFoundError, ResponseError, api_error_type
+from helpers.tables import html_table, text_table
 
 METRICS_PATH = "/metrics"
 SECONDS = 10.0  # to wait for the answer, which needs no model
@@ -39,15 +41,21 @@ NOT_SCORED = frozenset({"abort", "error"})
 
 @dataclass(frozen=True)
 class Metrics:
-    """Hold what a server said of itself at one moment; `later - earlier` is the work between.
+    """What a server said of itself at one moment; `later - earlier` is the work between.
 
-    at: when it was asked, in seconds of `time.monotonic`.
-    requests, pairs, tokens, steps: answered on the scoring routes, scored, read, and times that
-        the model ran, all since the server started.
-    latency, queue, inference: seconds, summed over all pairs: from arrival to score, of that in
-        the queue, of that in the model's step.
-    running, waiting: pairs in the model and in the queue, as the engine saw them after its last
-        step.
+    Counters only grow, since the server started; gauges go up and down, and have no difference.
+
+    Attributes:
+        at: When it was asked, in seconds of `time.monotonic`.
+        requests: Counter of requests that were answered on the scoring routes.
+        pairs: Counter of pairs that were scored.
+        tokens: Counter of tokens that were read.
+        steps: Counter of times that the model ran.
+        latency: Counter of seconds from arrival to score, summed over all pairs.
+        queue: Counter of seconds, likewise: of those, in the queue.
+        inference: Counter of seconds, likewise: of those, in the model's step.
+        running: Gauge of pairs in the model, as the engine saw them after its last step.
+        waiting: Gauge of pairs in the queue, likewise.
     """
 
     at: float
@@ -64,8 +72,9 @@ class Metrics:
     def __sub__(self, earlier: Metrics) -> Work:
         """Return what the server did since an earlier snapshot.
 
-        Raises `InputError` if a counter fell: the two are in the wrong order, or the server was
-        started anew in between.
+        Raises:
+            InputError: A counter fell: the two are in the wrong order, or the server was started
+                anew in between.
         """
         names = ("requests", "pairs", "tokens", "steps", "latency", "queue", "inference")
         grown = {name: getattr(self, name) - getattr(earlier, name) for name in names}
@@ -79,11 +88,12 @@ class Metrics:
 
 @dataclass(frozen=True, repr=False)
 class Work:
-    """Hold what a server did between two snapshots; shows as a table.
-
-    seconds: between the snapshots. The other fields are differences of those of `Metrics`.
+    """What a server did between two snapshots; shows as a table.
 
     A quotient of nothing, such as pairs a step without any step, is NaN.
+
+    Attributes:
+        seconds: Between the snapshots. The other fields are differences of those of `Metrics`.
 
     >>> work = Work(2.0, 3, 96, 7680, 8, latency=24.0, queue=12.0, inference=9.6)
     >>> work.pairs_per_second, work.pairs_per_step, work.tokens_per_pair
@@ -136,10 +146,10 @@ class Work:
 
     def __repr__(self) -> str:
         """Show the table for a terminal."""
-        return self.table().to_string()
+        return text_table(self.table(), hide_index=False)
 
     def _repr_html_(self) -> str:
-        return self.table().to_html()
+        return html_table(self.table(), hide_index=False)
 
     def _milliseconds(self, total: float) -> str:
         return _shown(1000 * _share(total, self.pairs), ".1f")
@@ -148,29 +158,40 @@ class Work:
 def read_metrics(url: str) -> Metrics:
     """Ask a vLLM server for its metrics and return a snapshot.
 
-    url: the server's own address; a reverse proxy does well to hide its metrics.
+    Args:
+        url: The server's own address; a reverse proxy does well to hide its metrics.
 
-    Raises `UnreachableError` or `RequestTimeoutError` if it does not answer, `ApiError` if it
-    refuses, and `ResponseError` if the answer holds no metrics of vLLM.
+    Raises:
+        UnreachableError: It is not there.
+        RequestTimeoutError: It does not answer.
+        ApiError: It refuses.
+        ResponseError: The answer holds no metrics of vLLM.
     """
     transport = Transport(url, key="", timeout=SECONDS, retries=0)
     try:
-        answer = transport.once("GET", METRICS_PATH, SECONDS)
+        answer = transport.send_once("GET", METRICS_PATH, SECONDS)
         at = time.monotonic()
     finally:
         transport.close()
-    if answer.fault is not None:
-        raise answer.fault
+    if answer.error is not None:
+        raise answer.error
     if answer.status != 200:
         raise _refusal(transport.url, answer.status)
     return parse(answer.content.decode("utf-8", "replace"), at)
 
 
 def parse(text: str, at: float) -> Metrics:
-    """Turn the text of `/metrics`, in the format of Prometheus, into a snapshot taken at `at`.
+    """Turn the text of `/metrics`, in the format of Prometheus, into a snapshot.
 
-    Values are added up over all labels, such as engines; pairs that ended without a score are
-    left out. Raises `ResponseError` if the text is of another kind or one of the names is missing.
+    Values are added up over all labels, such as engines; pairs that ended without a score are left
+    out.
+
+    Args:
+        text: The answer.
+        at: When it came, in seconds of `time.monotonic`.
+
+    Raises:
+        ResponseError: The text is of another kind, or one of the names is missing.
     """
     sums: defaultdict[str, float] = defaultdict(float)
     seen = set()
@@ -191,13 +212,10 @@ def parse(text: str, at: float) -> Metrics:
             f"The metrics hold no {missing[0]}. Is this the address of a vLLM server, and was it "
             "started without --disable-log-stats?"
         )
-    values = {field: sums[name] for field, name in ENGINE.items()}
-    whole = ("pairs", "tokens", "steps", "running", "waiting")
-    return Metrics(
-        at=at,
-        requests=int(sums[HTTP]),
-        **{field: int(value) if field in whole else value for field, value in values.items()},
-    )
+    values: dict[str, Any] = {field: sums[name] for field, name in ENGINE.items()}
+    for field in ("pairs", "tokens", "steps", "running", "waiting"):
+        values[field] = int(values[field])
+    return Metrics(at=at, requests=int(sums[HTTP]), **values)
 
 
 def _counts(name: str, labels: dict[str, str]) -> bool:
