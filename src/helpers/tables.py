@@ -40,6 +40,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\
 _NUMBER = re.compile(rf"[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?%?|{MISSING}|")
 _JOINER = "\u200d"  # makes one sign of two, in emoji and Indic scripts
 _ONE_LINE = 24  # columns of texts up to this width never wrap
+_LONGEST_WORD = 30  # longer ones, such as addresses, are broken rather than the page
 
 _TABLE = """\
 <table{{ {"style": look}|xmlattr }}>
@@ -202,7 +203,7 @@ def shorten_apart(texts: Sequence[str], width: int) -> list[str]:
     Of texts that would look alike, the place where they part is shown too.
 
     >>> shorten_apart(["https://example.org/files/1.txt", "https://example.org/files/2.txt"], 24)
-    ['https:…les/1.txt', 'https:…les/2.txt']
+    ['https:…rg/files/1.txt', 'https:…rg/files/2.txt']
     """
     labels = [shorten(text, width) for text in texts]
     alike: dict[str, set[str]] = {}
@@ -213,8 +214,10 @@ def shorten_apart(texts: Sequence[str], width: int) -> list[str]:
             signs = enumerate(zip_longest(*alike[label]))
             same = next(place for place, here in signs if len(set(here)) > 1)
             start = shorten(text, width // 3)
-            end = shorten(text[max(same - 4, 0) :], width - display_width(start))
-            labels[place] = start + end
+            room, begin = width - display_width(start), max(same - 4, 0)
+            while begin and display_width(text[begin - 1 :]) <= room:
+                begin -= 1
+            labels[place] = start + shorten(text[begin:], room)
     return labels
 
 
@@ -313,9 +316,14 @@ def _column(
     pairs = zip(whole, texts, strict=True)
     titles = [None if cell == text else printable(cell) for cell, text in pairs]
     right = numeric or all(map(_NUMBER.fullmatch, texts))
-    narrow = right or max(map(display_width, texts)) <= _ONE_LINE
     style = f"text-align:{'right' if right else 'left'};vertical-align:top;padding:2px 8px;"
-    style += "white-space:nowrap" if narrow else "white-space:normal;overflow-wrap:anywhere"
+    if right or max(map(display_width, texts)) <= _ONE_LINE:
+        style += "white-space:nowrap"
+    else:
+        style += "white-space:normal;min-width:10em"
+        if max(len(word) for text in texts for word in text.split()) > _LONGEST_WORD:
+            # JupyterLab removes `overflow-wrap:anywhere`, which would do without a width.
+            style += ";max-width:36em;overflow-wrap:break-word"
     head = "" if name is None else printable(str(name))
     return _Column(name, head, right, is_index, is_html, texts, titles, [style] * len(texts))
 

@@ -21,6 +21,7 @@ from helpers.server.server import stop_all
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+SERVED = ("notebooks", "deploy", "docs")
 PICTURES = REPOSITORY / ".artefacts" / "browser"
 
 
@@ -39,9 +40,10 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Give a JupyterLab on a copy of the notebooks."""
+    """Give a JupyterLab on a copy of the notebooks and of what they link to."""
     home = tmp_path_factory.mktemp("lab")
-    shutil.copytree(REPOSITORY / "notebooks", home / "notebooks")
+    for folder in SERVED:
+        shutil.copytree(REPOSITORY / folder, home / "clone" / folder)
     try:
         with Lab(home) as lab:
             yield lab
@@ -52,8 +54,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def pictures() -> Path:
-    """Give the folder that keeps the screenshots of the last run; it is not in the repository."""
+def pictures(request: pytest.FixtureRequest) -> Path | None:
+    """Give the folder for screenshots, which is not in the repository; None without --pictures."""
+    if not request.config.getoption("--pictures"):
+        return None
     PICTURES.mkdir(parents=True, exist_ok=True)
     return PICTURES
 

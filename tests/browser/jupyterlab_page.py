@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import secrets
 import signal
 import socket
@@ -25,7 +26,7 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
 }
 OUTER = "document.querySelector('.jp-WindowedPanel-outer')"
-PANEL = "[...jupyterapp.shell.widgets('main')].find(w => w.context?.path === name)"
+PANEL = "[...jupyterapp.shell.widgets('main')].find(w => w.context?.path === path)"
 
 
 def lab_state(home: Path) -> Path:
@@ -37,11 +38,15 @@ def lab_state(home: Path) -> Path:
 
 
 class Lab:
-    """Run JupyterLab on `home/notebooks`, with settings of its own, on a free loopback port."""
+    """Run JupyterLab as `make lab` does, with settings of its own, on a free loopback port.
+
+    It serves `home/clone`, so that links out of the notebooks lead somewhere, and opens the first
+    notebook.
+    """
 
     def __init__(self, home: Path) -> None:
         """Write the settings; nothing is started yet."""
-        self.home, self.notebooks = home, home / "notebooks"
+        self.home, self.root = home, home / "clone"
         self.token = secrets.token_hex(16)
         for name, values in SETTINGS.items():
             file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -57,7 +62,8 @@ class Lab:
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
         command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"]
         command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}"]
-        command += [f"--ServerApp.root_dir={self.notebooks}", "--LabApp.expose_app_in_browser=True"]
+        command += [f"--ServerApp.root_dir={self.root}", "--LabApp.expose_app_in_browser=True"]
+        command += ["--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"]
         env = {
             **os.environ,
             "JUPYTER_PREFER_ENV_PATH": "1",
@@ -97,20 +103,35 @@ class Notebook:
 
     def __init__(self, page: Page, lab: Lab) -> None:
         """Take an empty page; `open` comes first."""
-        self.page, self.lab, self.name = page, lab, ""
+        self.page, self.lab, self.path = page, lab, ""
         page.set_default_timeout(CELL_TIMEOUT)
 
-    def open(self, name: str) -> Notebook:
-        """Open a notebook and wait until its kernel answers."""
-        self.name = name
+    def open(self, name: str | None = None) -> Notebook:
+        """Open a notebook, by default the one that everybody sees first; wait for its kernel."""
+        self.path = f"notebooks/{name or '00_start_here.ipynb'}"
+        place = f"lab/tree/{self.path}" if name else ""
         # `reset` closes what the test before has left open.
-        self.page.goto(f"{self.lab.url}/lab/tree/{name}?reset&token={self.lab.token}")
-        self.page.wait_for_function(f"name => window.jupyterapp && {PANEL} !== undefined", arg=name)
+        self.page.goto(f"{self.lab.url}/{place}?reset&token={self.lab.token}")
+        self.page.wait_for_function(
+            f"path => window.jupyterapp && {PANEL} !== undefined", arg=self.path
+        )
         self._in_panel("await panel.context.ready; await panel.sessionContext.ready")
         self.page.wait_for_function(
-            f"name => ({PANEL}).sessionContext.session?.kernel?.status === 'idle'", arg=name
+            f"path => ({PANEL}).sessionContext.session?.kernel?.status === 'idle'", arg=self.path
         )
         return self
+
+    def follow(self, link: str) -> None:
+        """Click a link of the text, as it stands in the notebook, and wait for what it opens."""
+        path = posixpath.normpath(f"notebooks/{link}")
+        self._in_panel("jupyterapp.shell.activateById(panel.id)")
+        self.page.locator(f".jp-MarkdownOutput a[href*='/files/{path}?']").first.click()
+        self.page.wait_for_function(f"path => {PANEL} !== undefined", arg=path)
+
+    def reopen(self) -> Notebook:
+        """Save the notebook, end its kernel, and open it again with a new one."""
+        self._in_panel("await panel.context.save(); await panel.sessionContext.shutdown()")
+        return self.open(posixpath.basename(self.path))
 
     def run_all(self) -> None:
         """Run every cell from the top and wait for the last."""
@@ -169,9 +190,9 @@ class Notebook:
     def wait_for_output(self, cell: int, text: str) -> None:
         """Wait until the outputs of a cell, an error's name among them, hold a text."""
         self.page.wait_for_function(
-            "([name, cell, text]) => "
+            "([path, cell, text]) => "
             f"JSON.stringify(({PANEL}).content.model.toJSON().cells[cell].outputs).includes(text)",
-            arg=[self.name, cell, text],
+            arg=[self.path, cell, text],
         )
 
     def use_theme(self, name: str) -> None:
@@ -198,9 +219,9 @@ class Notebook:
 
     def close(self) -> None:
         """End the kernel and the page; nothing is saved."""
-        if self.name:
+        if self.path:
             self._in_panel("await panel.sessionContext.shutdown()")
         self.page.close()
 
     def _in_panel(self, script: str) -> Any:
-        return self.page.evaluate(f"async name => {{ const panel = {PANEL}; {script} }}", self.name)
+        return self.page.evaluate(f"async path => {{ const panel = {PANEL}; {script} }}", self.path)

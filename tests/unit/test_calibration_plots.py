@@ -53,6 +53,16 @@ def test_two_groups_of_pairs_differ_by_shape_and_not_by_colour_alone():
     assert labels_of(axes.get_legend()) == ["not relevant", "relevant"]
 
 
+def test_the_diagonal_is_drawn_for_scores_of_one_kind_and_the_title_says_what_is_compared():
+    look = {"x_label": "one way", "y_label": "the other", "diagonal": True}
+    axes = pair_chart([0.1, 0.2], [0.2, 0.1], [False, True], **look)
+    assert axes.figure.get_suptitle() == "Each pair by one way and the other"
+    assert labels_of(axes.get_legend())[0] == "both the same"
+    titled = pair_chart([0.1], [0.2], [True], x_label="$x$", y_label="y", title="Both ways")
+    assert titled.figure.get_suptitle() == "Both ways"
+    assert not titled.lines
+
+
 def test_a_chosen_threshold_is_marked_by_name():
     axes = precision_recall_chart([0.5, 1.0], [1.0, 0.0], {"0.5": (0.8, 0.6), "best": (0.7, 0.9)})
     assert labels_of(axes.get_legend()) == ["0.5", "best"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-import ipywidgets
 import pytest
 
 from helpers.errors import UnreachableError
 from helpers.monitor.metrics import Metrics
+from helpers.views import dashboard
 from helpers.views.dashboard import LOOKS_KEPT, Dashboard, Pulse
 
 START = Metrics(10.0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0, 0)
@@ -30,6 +30,34 @@ def reader(*snapshots):
     return read
 
 
+class Shown:
+    """Stand for the place in a notebook where something is displayed: keep what it showed."""
+
+    def __init__(self):
+        self.handles = 0
+        self.pages: list[str] = []
+        self.ended = threading.Event()
+
+    def display(self, view, *, display_id):
+        assert display_id
+        self.handles += 1
+        self.update(view)
+        return self
+
+    def update(self, view):
+        self.pages.append(view._repr_html_())
+        if view.pulse.looks:
+            self.ended.set()
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch):
+    """Give the place where dashboards are displayed."""
+    place = Shown()
+    monkeypatch.setattr(dashboard, "display", place.display)
+    return place
+
+
 def test_the_first_look_has_nothing_to_compare_with():
     pulse = Pulse(reader(START))
     assert pulse.look() is None
@@ -41,11 +69,16 @@ def test_each_later_look_tells_what_happened_since_the_one_before():
     pulse = Pulse(reader(START, NEXT, AFTER))
     pulse.look()
     look = pulse.look()
-    assert (look.at, look.running, look.waiting) == (2, 2, 31)
-    assert (look.pairs_per_second, look.tokens_per_second, look.pairs_per_step) == (48, 3840, 12)
+    assert look == {
+        "at": 2,
+        "running": 2,
+        "waiting": 31,
+        "pairs_per_second": 48,
+        "tokens_per_second": 3840,
+        "pairs_per_step": 12,
+    }
     look = pulse.look()
-    assert (look.at, look.waiting) == (3, 0)
-    assert (look.pairs_per_second, look.pairs_per_step) == (12, 12)
+    assert (look["at"], look["waiting"], look["pairs_per_second"]) == (3, 0, 12)
     assert pulse.to_frame().pairs_per_second.tolist() == [48, 12]
 
 
@@ -53,7 +86,7 @@ def test_a_server_that_was_started_anew_is_looked_at_as_a_new_one():
     pulse = Pulse(reader(START, NEXT, replace(START, at=20.0), replace(NEXT, at=22.0)))
     looks = [pulse.look() for _ in range(4)]
     assert looks[2] is None
-    assert looks[3].at == 2
+    assert looks[3]["at"] == 2
     assert list(pulse.looks) == [looks[3]]
 
 
@@ -63,45 +96,46 @@ def test_only_the_newest_looks_are_kept():
     for _ in snapshots:
         pulse.look()
     assert len(pulse.looks) == LOOKS_KEPT
-    assert pulse.looks[-1].at == LOOKS_KEPT + 5
+    assert pulse.looks[-1]["at"] == LOOKS_KEPT + 5
 
 
 def test_the_view_shows_numbers_of_the_newest_look_and_a_bar_for_each():
-    dashboard = Dashboard(reader(START, NEXT, AFTER))
-    assert repr(dashboard) == "nothing seen yet"
+    view = Dashboard(reader(START, NEXT, AFTER))
+    assert repr(view) == "nothing seen yet"
     for _ in range(3):
-        assert dashboard.refresh()
-    assert repr(dashboard) == "12 pairs/s, 0 tokens/s, 12.0 pairs a step, 2 running, 0 waiting"
-    shown = dashboard.to_html()
+        assert view.refresh()
+    assert repr(view) == "12 pairs/s, 0 tokens/s, 12.0 pairs a step, 2 running, 0 waiting"
+    shown = view._repr_html_()
     assert "up to 48" in shown
     assert "up to 31" in shown
     assert shown.count("inline-block") == 4
 
 
-def test_what_is_shown_live_is_what_is_stored_for_readers_without_a_kernel():
-    dashboard = Dashboard(reader(START, NEXT))
-    dashboard.refresh()
-    dashboard.refresh()
-    (html,) = dashboard.widget.children
-    assert isinstance(html, ipywidgets.HTML)
-    assert html.value == dashboard.to_html() == dashboard._repr_mimebundle_()["text/html"]
+def test_what_is_shown_last_is_what_stays_in_the_notebook(shown):
+    view = Dashboard(reader(START, NEXT, UnreachableError("No server answers.")))
+    with view.live(every=0):
+        assert shown.ended.wait(30)
+    assert shown.handles == 1
+    assert shown.pages[-1] == view._repr_html_()
+    assert "up to 48" in shown.pages[-1] and "No server answers." in shown.pages[-1]
+    assert shown.pages[0] == "<p>nothing seen yet</p>"
 
 
 def test_a_step_less_look_shows_a_dash():
-    dashboard = Dashboard(reader(START, replace(START, at=11.0)))
-    dashboard.refresh()
-    dashboard.refresh()
-    assert repr(dashboard) == "0 pairs/s, 0 tokens/s, – pairs a step, 0 running, 0 waiting"
+    view = Dashboard(reader(START, replace(START, at=11.0)))
+    view.refresh()
+    view.refresh()
+    assert repr(view) == "0 pairs/s, 0 tokens/s, – pairs a step, 0 running, 0 waiting"
 
 
 def test_a_server_that_is_gone_is_a_message_and_the_looks_stay():
-    dashboard = Dashboard(reader(START, NEXT, UnreachableError("No <server> answers.")))
-    dashboard.refresh()
-    dashboard.refresh()
-    assert not dashboard.refresh()
-    assert repr(dashboard) == "No <server> answers."
-    assert "No &lt;server&gt; answers." in dashboard.to_html()
-    assert "up to 48" in dashboard.to_html()
+    view = Dashboard(reader(START, NEXT, UnreachableError("No <server> answers.")))
+    view.refresh()
+    view.refresh()
+    assert not view.refresh()
+    assert repr(view) == "No <server> answers."
+    assert "No &lt;server&gt; answers." in view._repr_html_()
+    assert "up to 48" in view._repr_html_()
 
 
 def test_it_looks_while_the_block_runs_and_no_longer():
@@ -114,17 +148,17 @@ def test_it_looks_while_the_block_runs_and_no_longer():
         looked.release()
         return replace(START, at=float(count))
 
-    dashboard = Dashboard(read)
-    with dashboard.live(every=0.001):
+    view = Dashboard(read)
+    with view.live(every=0.001):
         for _ in range(5):
             assert looked.acquire(timeout=30)
-    assert len(dashboard.pulse.looks) == count - 1 >= 4
+    assert len(view.pulse.looks) == count - 1 >= 4
     assert not [thread for thread in threading.enumerate() if thread.name == "dashboard"]
 
 
 def test_an_error_of_the_block_comes_through_and_ends_the_looking():
-    dashboard = Dashboard(lambda: START)
-    with pytest.raises(KeyError), dashboard.live(every=0.001):
+    view = Dashboard(lambda: START)
+    with pytest.raises(KeyError), view.live(every=0.001):
         raise KeyError("block")
     assert not [thread for thread in threading.enumerate() if thread.name == "dashboard"]
 
@@ -136,7 +170,7 @@ def test_a_server_that_goes_away_ends_the_looking_and_not_the_block():
         seen.set()
         raise UnreachableError("No server answers.")
 
-    dashboard = Dashboard(read)
-    with dashboard.live(every=0.001):
+    view = Dashboard(read)
+    with view.live(every=0.001):
         assert seen.wait(30)
-    assert repr(dashboard) == "No server answers."
+    assert repr(view) == "No server answers."

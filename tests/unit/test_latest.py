@@ -1,13 +1,13 @@
 """The newest request wins, typing is waited for, and whatever goes wrong becomes a message."""
 
 import threading
+from dataclasses import replace
 
-import pandas as pd
 import pytest
 
 from helpers import InputError, RequestTimeoutError, UnreachableError
 from helpers.client import ScoreResult
-from helpers.views.latest import LatestRequest, Phase, State, moves, select_rows
+from helpers.views.latest import LatestRequest, Phase, State, message_of, moves
 
 PATIENCE = 30  # seconds; only a test that fails waits so long
 
@@ -152,6 +152,29 @@ def test_the_same_texts_can_be_asked_again_after_a_failure():
     assert request.wait(PATIENCE).phase is Phase.DONE
 
 
+def test_a_result_of_several_batches_without_a_count_of_tokens_has_none():
+    def uncounted(query, documents):
+        return replace(scored(query, documents), prompt_tokens=None)
+
+    state = LatestRequest(uncounted, batch_size=1).ask_and_wait("a query", ["one", "three"])
+    assert state.result.prompt_tokens is None
+    assert state.message == "2 documents scored by length (? tokens)"
+
+
+def test_only_the_batches_of_one_call_keep_its_raw_answer():
+    def raw(query, documents):
+        return replace(scored(query, documents), raw={"id": query})
+
+    for size, kept in ((2, {"id": "a query"}), (1, {})):
+        request = LatestRequest(raw, batch_size=size)
+        assert request.ask_and_wait("a query", ["one", "two"]).result.raw == kept
+
+
+def test_an_error_of_ours_speaks_for_itself_and_any_other_is_named():
+    assert message_of(InputError("A document is None.")) == "A document is None."
+    assert message_of(KeyError("scores")) == "KeyError: 'scores'"
+
+
 def test_an_error_of_an_unknown_kind_is_named_without_a_traceback():
     def wrong(query, documents):
         return {}["scores"]
@@ -228,31 +251,3 @@ def test_moves_count_the_places_that_a_document_climbed():
     before = ScoreResult(("q",) * 3, ("a", "b", "c"), (0.9, 0.5, 0.1), "m", 1)
     after = ScoreResult(("q",) * 3, ("c", "a", "new"), (0.9, 0.5, 0.1), "m", 1)
     assert moves(before, after) == {"c": 2, "a": -1}
-
-
-@pytest.fixture
-def frame() -> pd.DataFrame:
-    """A small table of scores."""
-    columns = {"text": ["Rhine", "Seine", "the rhine?", "Elbe"], "score": [0.9, 0.1, 0.5, 0.5]}
-    return pd.DataFrame(columns, index=[10, 11, 12, 13])
-
-
-def test_rows_are_found_by_a_text_in_upper_or_lower_case(frame):
-    assert select_rows(frame, contains=" rHINE ").index.tolist() == [10, 12]
-    assert select_rows(frame, contains="?").index.tolist() == [12]
-
-
-def test_rows_are_sorted_and_equal_ones_keep_their_order(frame):
-    assert select_rows(frame, sort_by="score").index.tolist() == [10, 12, 13, 11]
-    by_text = select_rows(frame, sort_by="text", ascending=True)
-    assert by_text["text"].tolist() == ["Elbe", "Rhine", "Seine", "the rhine?"]
-
-
-def test_rows_are_cut_by_score_with_both_ends_included(frame):
-    assert select_rows(frame, between=(0.1, 0.5)).index.tolist() == [11, 12, 13]
-    assert select_rows(frame, contains="seine", between=(0.2, 1)).empty
-
-
-def test_a_column_that_is_not_there_is_named(frame):
-    with pytest.raises(InputError, match=r"no column 'grade'. Its columns: 'text', 'score'"):
-        select_rows(frame, sort_by="grade")

@@ -8,15 +8,14 @@ its answer comes. Whatever goes wrong becomes a message.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-
-import pandas as pd
+from itertools import chain
+from typing import Any
 
 from helpers.client import ScoreResult
-from helpers.errors import InputError, RequestTimeoutError, ResponseError, ScoreError
+from helpers.errors import RequestTimeoutError, ResponseError, ScoreError
 
 # `ScoreClient.score` is such a function; so is whatever a test puts in its place.
 Score = Callable[[str, list[str]], ScoreResult]
@@ -41,10 +40,13 @@ class Phase(Enum):
 class State:
     """Hold what there is to show.
 
-    message: one sentence for the reader; never a traceback.
-    result: the newest answer. It stays while a newer request waits, runs or has failed, and is
-        None before the first answer and when there is nothing to score.
-    scored, total: documents of the request that runs.
+    Attributes:
+        phase: What is being done.
+        message: One sentence for the reader; never a traceback.
+        result: The newest answer. It stays while a newer request waits, runs or has failed, and is
+            None before the first answer and when there is nothing to score.
+        scored: How many documents of the request that runs have a score.
+        total: How many it has.
     """
 
     phase: Phase
@@ -64,25 +66,20 @@ class _Request:
     query: str
     documents: tuple[str, ...]
 
-    def missing(self) -> str:
-        """Say what is still to be typed, or nothing."""
-        if not self.query:
-            return "Type a query."
-        return "" if self.documents else "Type at least one document, one a line."
-
 
 class LatestRequest:
     """Score what was asked last, and show each state on the way.
 
-    score: gives the scores of one query and a list of documents, in their order.
-    show: is called with each new `State`, in order, from the thread that brought it about. It must
-        not wait for anything.
-    pause: seconds without a new request before one is sent.
-    batch_size: documents a call of `score`.
-    lock: is held while a state is shown; give several requests one lock if they draw on one view.
-
     At most one call of `score` is under way for all that is typed: a request that comes meanwhile
-    replaces the one that waits, and is sent when the call under way has come back.
+    is sent when that call has come back, unless a newer one has replaced it by then.
+
+    Args:
+        score: Gives the scores of one query and a list of documents, in their order.
+        show: Is called with each new `State`, in order, from the thread that brought it about. It
+            must not wait for anything.
+        pause: Seconds without a new request before one is sent.
+        batch_size: Documents a call of `score`.
+        lock: Is held while a state is shown; requests that draw on one view share one.
     """
 
     def __init__(
@@ -99,12 +96,11 @@ class LatestRequest:
         self._pause, self._batch_size = pause, batch_size
         # Held while a state is shown, so that no older state can be shown after a newer one.
         self._changed = threading.Condition(lock or threading.RLock())
+        self._one_call = threading.Lock()
+        self._threads = 0
         self._state = State(Phase.EMPTY, "Type a query.")
         self._newest: _Request | None = None
-        self._waiting: _Request | None = None
         self._answered: _Request | None = None
-        self._due = 0.0
-        self._working = False
 
     @property
     def state(self) -> State:
@@ -115,103 +111,88 @@ class LatestRequest:
     def ask(self, query: str, documents: Iterable[str], *, again: bool = False) -> None:
         """Take a request in place of all earlier ones, and return at once.
 
-        again: score it also if the newest answer is about the same texts.
+        Args:
+            query: Blanks around it do not count.
+            documents: Empty ones do not count.
+            again: Whether to ask although the newest answer is about the same texts.
         """
         with self._changed:
             if again:
                 self._answered = None
-            if (request := self._take(query, documents)) is None:
-                return
-            self._waiting, self._due = request, time.monotonic() + self._pause
-            self._set(request, phase=Phase.WAITING, message="Waiting …")
-            self._changed.notify_all()
-            if not self._working:
-                self._working = True
-                threading.Thread(target=self._work, name="playground", daemon=True).start()
+            if (request := self._accept(query, documents)) is not None:
+                self._set(request, phase=Phase.WAITING, message="Waiting …")
+                self._threads += 1
+                threading.Thread(target=self._work, args=[request], daemon=True).start()
 
     def ask_and_wait(self, query: str, documents: Iterable[str]) -> State:
         """Take a request in place of all earlier ones, and return when it is answered."""
-        if (request := self._take(query, documents)) is not None:
+        if (request := self._accept(query, documents)) is not None:
             self._run(request)
         return self.state
 
     def wait(self, timeout: float = 120.0) -> State:
         """Return the state as soon as nothing is waiting or running.
 
-        Raises `RequestTimeoutError` if that takes more than `timeout` seconds.
+        Raises:
+            RequestTimeoutError: That takes more than `timeout` seconds.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: not self._working, timeout):
+            if not self._changed.wait_for(lambda: not self._threads, timeout):
                 raise RequestTimeoutError(
                     f"After {timeout:g} s the last request has no answer yet. Is the server busy "
                     "or gone? Its log tells."
                 )
             return self._state
 
-    def _take(self, query: str, documents: Iterable[str]) -> _Request | None:
+    def _accept(self, query: str, documents: Iterable[str]) -> _Request | None:
         """Make a request the newest; return it if it has to be scored."""
         texts = (document.strip() for document in documents)
         request = _Request(query.strip(), tuple(text for text in texts if text))
         with self._changed:
-            self._newest, self._waiting = request, None
+            self._newest = request
             self._changed.notify_all()
-            if message := request.missing():
+            if not (request.query and request.documents):
+                missing = "at least one document, one a line" if request.query else "a query"
                 self._answered = None
-                self._set(request, phase=Phase.EMPTY, message=message, result=None)
-                return None
-            if request == self._answered:  # only blanks changed, or a change was taken back
+                self._set(request, phase=Phase.EMPTY, message=f"Type {missing}.", result=None)
+            elif request == self._answered:  # only blanks changed, or a change was taken back
                 self._set(request, phase=Phase.DONE, message=_summary(self._state.result))
-                return None
-            return request
+            else:
+                return request
+        return None
 
-    def _work(self) -> None:
+    def _work(self, request: _Request) -> None:
         try:
-            while (request := self._next()) is not None:
-                self._run(request)
-        except BaseException:
             with self._changed:
-                self._working = False
+                self._changed.wait_for(lambda: request is not self._newest, self._pause)
+            self._run(request)
+        finally:
+            with self._changed:
+                self._threads -= 1
                 self._changed.notify_all()
-            raise
-
-    def _next(self) -> _Request | None:
-        """Return the request that waits, after its pause; None ends the thread."""
-        with self._changed:
-            while self._waiting is not None:
-                left = self._due - time.monotonic()
-                if left <= 0:
-                    request, self._waiting = self._waiting, None
-                    return request
-                self._changed.wait(left)
-            self._working = False
-            self._changed.notify_all()
-            return None
 
     def _run(self, request: _Request) -> None:
+        """Score a request batch by batch, unless a newer one has taken its place."""
         parts: list[ScoreResult] = []
         total = len(request.documents)
-        try:
-            for start in range(0, total, self._batch_size):
-                shown = self._set(
-                    request,
-                    phase=Phase.RUNNING,
-                    message=f"Scoring {_count(total)} …",
-                    scored=start,
-                    total=total,
-                )
-                if not shown:
-                    return
-                batch = list(request.documents[start : start + self._batch_size])
-                parts.append(_checked(self._score(request.query, batch), batch))
-        except Exception as error:  # from a function that we do not know: all of it is shown
-            self._set(request, phase=Phase.FAILED, message=message_of(error))
-            return
-        result = joined(parts)
+        message = f"Scoring {_count(total)} …"
+        with self._one_call:
+            try:
+                for start in range(0, total, self._batch_size):
+                    running = {"phase": Phase.RUNNING, "scored": start, "total": total}
+                    if not self._set(request, message=message, **running):
+                        return
+                    batch = list(request.documents[start : start + self._batch_size])
+                    parts.append(_checked(self._score(request.query, batch), batch))
+            except Exception as error:  # from a function that we do not know: all of it is shown
+                self._set(request, phase=Phase.FAILED, message=message_of(error))
+                return
+        result = _joined(parts)
         with self._changed:
             if self._set(request, phase=Phase.DONE, message=_summary(result), result=result):
                 self._answered = request
 
-    def _set(self, request: _Request, **changes: object) -> bool:
+    def _set(self, request: _Request, **changes: Any) -> bool:
         """Show a new state of a request, unless a newer one has taken its place."""
         with self._changed:
             if request is not self._newest:
@@ -222,84 +203,35 @@ class LatestRequest:
 
 
 def message_of(error: Exception) -> str:
-    """Say what went wrong in words for a reader.
-
-    >>> message_of(KeyError("scores"))
-    "KeyError: 'scores'"
-    >>> message_of(InputError("A document is None."))
-    'A document is None.'
-    """
-    if isinstance(error, ScoreError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
-
-
-def joined(parts: Sequence[ScoreResult]) -> ScoreResult:
-    """Put the results of consecutive batches together; `raw` stays only if there is one batch."""
-    if len(parts) == 1:
-        return parts[0]
-    return ScoreResult(
-        queries=tuple(query for part in parts for query in part.queries),
-        documents=tuple(document for part in parts for document in part.documents),
-        scores=tuple(score for part in parts for score in part),
-        model=parts[-1].model,
-        prompt_tokens=sum(part.prompt_tokens for part in parts),
-        request_id=parts[-1].request_id,
-    )
+    """Say what went wrong in words for a reader: `KeyError: 'scores'`, or an error's own words."""
+    return str(error) if isinstance(error, ScoreError) else f"{type(error).__name__}: {error}"
 
 
 def moves(before: ScoreResult, after: ScoreResult) -> dict[str, int]:
     """Return by how many places each document of `after` climbed; minus means that it fell.
 
     Documents that `before` does not have are left out; of equal documents the best place counts.
-
-    >>> one = ScoreResult(("q",) * 2, ("Lyon.", "Paris."), (0.1, 0.9), "m", 14)
-    >>> two = ScoreResult(("p",) * 2, ("Lyon.", "Paris."), (0.8, 0.2), "m", 14)
-    >>> moves(one, two)
-    {'Lyon.': 1, 'Paris.': -1}
     """
-    old, new = _places(before), _places(after)
+    old, new = (
+        {text: place for place, text in reversed([*enumerate(result.ranked().documents)])}
+        for result in (before, after)
+    )
     return {document: old[document] - place for document, place in new.items() if document in old}
 
 
-def select_rows(
-    frame: pd.DataFrame,
-    *,
-    contains: str = "",
-    sort_by: str | None = None,
-    ascending: bool = False,
-    score: str = "score",
-    between: tuple[float, float] | None = None,
-) -> pd.DataFrame:
-    """Return the rows of a table that somebody asked for, in the order asked for.
-
-    contains: keep rows in which a cell holds this text, in upper or lower case.
-    sort_by: the name of a column; equal cells keep their order. None sorts nothing.
-    between: keep rows whose `score` lies from the first to the second number, both included.
-
-    Raises `InputError` if there is no column `sort_by`, or none named `score` to compare.
-    """
-    for name in (sort_by, score if between else None):
-        if name is not None and name not in frame.columns:
-            columns = ", ".join(repr(column) for column in frame.columns)
-            raise InputError(f"The table has no column {name!r}. Its columns: {columns}.")
-    rows = pd.Series(True, index=frame.index)
-    if wanted := contains.strip().casefold():
-        texts = frame.astype(str).map(str.casefold)
-        rows &= texts.apply(lambda column: column.str.contains(wanted, regex=False)).any(axis=1)
-    if between:
-        rows &= frame[score].between(*between)
-    found = frame[rows]
-    if sort_by is not None:
-        found = found.sort_values(sort_by, ascending=ascending, kind="stable")
-    return found
-
-
-def _places(result: ScoreResult) -> dict[str, int]:
-    places: dict[str, int] = {}
-    for place, document in enumerate(result.ranked().documents, start=1):
-        places.setdefault(document, place)
-    return places
+def _joined(parts: Sequence[ScoreResult]) -> ScoreResult:
+    """Put the results of consecutive batches together; `raw` stays only if there is one batch."""
+    if len(parts) == 1:
+        return parts[0]
+    tokens = [part.prompt_tokens for part in parts]
+    return replace(
+        parts[-1],
+        queries=tuple(chain(*(part.queries for part in parts))),
+        documents=tuple(chain(*(part.documents for part in parts))),
+        scores=tuple(chain(*(part.scores for part in parts))),
+        prompt_tokens=None if None in tokens else sum(filter(None, tokens)),
+        raw={},
+    )
 
 
 def _checked(result: object, documents: list[str]) -> ScoreResult:
@@ -316,7 +248,8 @@ def _checked(result: object, documents: list[str]) -> ScoreResult:
 def _summary(result: ScoreResult | None) -> str:
     if result is None:
         return ""
-    return f"{_count(len(result))} scored by {result.model} ({result.prompt_tokens:,} tokens)"
+    tokens = "?" if result.prompt_tokens is None else f"{result.prompt_tokens:,}"
+    return f"{_count(len(result))} scored by {result.model} ({tokens} tokens)"
 
 
 def _count(documents: int) -> str:

@@ -1,40 +1,44 @@
 """Show scores that answer to typing, sliding and choosing.
 
 A view never talks to a server: it is given the function that scores, for a server's client
-`client.score`. What to score and what to show is decided in `playground`, what it looks like in
-`plots`. Each view also stores what it showed first as plain HTML, for readers without a kernel.
+`client.score`. What to score is decided in `latest`, how it looks in `score_tables`.
+
+`ScoreTable` is not itables: that keeps its selection in JavaScript, where no code of a notebook can
+read it, and to work without a network it stores 0.6 MB of script in the notebook, which JupyterLab
+does not run in a notebook that it does not trust, so that nothing is seen.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from html import escape
-from typing import Any
 
 import ipywidgets
+import numpy as np
 import pandas as pd
+from IPython.display import display
+from pandas.api.types import is_numeric_dtype
 
 from helpers.client import ScoreResult
-from helpers.errors import InputError, ScoreError
-from helpers.views.charts import bars_html, table_html
-from helpers.views.latest import (
-    PAUSE,
-    LatestRequest,
-    Phase,
-    Score,
-    State,
-    message_of,
-    moves,
-    select_rows,
-)
+from helpers.errors import InputError
+from helpers.tables import printable, text_table
+from helpers.views.charts import BAR
+from helpers.views.latest import PAUSE, LatestRequest, Phase, Score, State, message_of, moves
+from helpers.views.score_tables import ROWS_SHOWN, bars_html, rows_html
 
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 # Its width is what the box around it leaves: with 100 % the margins would cut its right edge.
 WIDE = {"width": "auto"}
-# Side by side where the page has room, else one below the other.
+# Side by side where each has its 340 px, else one below the other.
 WRAPPING = {**WIDE, "flex_flow": "row wrap"}
-FIELD = {"width": "32em", "max_width": "100%"}
+SIDE = {"flex": "1 1 340px", "padding": "0 6px"}
+FIELD = {"width": "auto", "max_width": "32em"}
 NAMED = {"description_width": "6em"}
+# The two ends of a range, as ipywidgets writes them, touch the frame around them.
+ROOM = "<style>.score-range .widget-readout{min-width:7em;text-align:center}</style>"
 PALE = "<style>.score-pale{opacity:.45}</style>"
 SLIDE = (
     "<style>@keyframes score-slide{from{margin-left:0}to{margin-left:75%}}"
@@ -43,9 +47,14 @@ SLIDE = (
 
 
 class View:
-    """Show a widget where there is a kernel, and its first state as HTML where there is none.
+    """Show a widget while its kernel lives, and what it showed first where there is none.
 
-    widget: the outermost ipywidget, to be placed among others.
+    In a notebook that is opened again, JupyterLab would show of a widget nothing but "model not
+    found". So a view is two outputs: its plain form, which a style inside the widget hides, and
+    the widget, whose output is hidden for as long as no widget is in it.
+
+    Attributes:
+        widget: The outermost ipywidget, to be placed among others.
     """
 
     widget: ipywidgets.DOMWidget
@@ -54,82 +63,139 @@ class View:
         """Return what the view shows now as HTML that needs no kernel."""
         raise NotImplementedError
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """Return the widget together with its plain form; the page takes what it can show."""
-        live = self.widget._repr_mimebundle_(**kwargs)
-        return {**live, "text/html": self.to_html(), "text/plain": repr(self)}
+    def _ipython_display_(self) -> None:
+        plain = self.to_html()
+        name = f"score-view-{hashlib.sha256(plain.encode()).hexdigest()[:12]}"  # no random number
+        output = ".jp-OutputArea-child"  # JupyterLab's; elsewhere the rules with it do nothing
+        empty = f"{output}:has(#{name})+{output}:not(:has(.jupyter-widgets>*))"
+        plain = f'<style>{empty}{{display:none}}</style><div id="{name}">{plain}</div>'
+        display({"text/html": plain, "text/plain": repr(self)}, raw=True)
+        hide = f"<style>#{name}{{display:none}}{output}:has(#{name}){{display:none}}</style>"
+        live = ipywidgets.VBox([ipywidgets.HTML(hide, layout={"display": "none"}), self.widget])
+        view = live._repr_mimebundle_()[WIDGET_VIEW]
+        display({WIDGET_VIEW: view, "text/html": ""}, raw=True)
 
 
-class RankedBars(View):
-    """Show one request and its ranked bars: a line of progress, then a bar for each document.
+class _Rankings(View):
+    """Rank the same documents for one query or several: fields to type in, and bars for each.
 
-    score: gives the scores of one query and a list of documents.
-    pause: seconds that the typing must pause before something is sent.
-    lock: is held while something is drawn; rankings that draw on each other share one.
-    on_result: is called when a new answer is shown.
+    Args:
+        score: Gives the scores of one query and a list of documents.
+        queries: A name for each query, and what stands in its field at first.
+        documents: What stands in their field at first. All of it is scored at once.
+        top_n: How many bars.
+        pause: Seconds that the typing must pause before something is sent.
     """
 
     def __init__(
         self,
         score: Score,
-        *,
+        queries: Mapping[str, str],
+        documents: Sequence[str],
         top_n: int,
-        pause: float = PAUSE,
-        lock: threading.RLock | None = None,
-        on_result: Callable[[], None] = lambda: None,
+        pause: float,
     ) -> None:
-        """Build the two lines; nothing is asked yet."""
-        self.top_n = top_n
-        self.compared_with: ScoreResult | None = None
+        if isinstance(documents, str):
+            raise InputError("documents is a single text: expected a list of texts.")
+        # One document a line, so a line break inside a document has to go.
+        lines = [" ".join(document.split()) for document in documents]
+        self.documents = ipywidgets.Textarea(
+            value="\n".join(lines),
+            description="Documents",
+            placeholder="one document a line",
+            rows=min(max(len(lines), 3), 8),
+            style=NAMED,
+            layout=WIDE,
+        )
+        most = max(len(lines), 1)
+        self.top_n = ipywidgets.IntSlider(
+            value=min(top_n, most), min=1, max=most, description="top_n", style=NAMED
+        )
+        again = ipywidgets.Button(description="Score again", icon="refresh")
+        self._controls = ipywidgets.HBox([self.top_n, again], layout=WRAPPING)
+        self._queries = [
+            ipywidgets.Text(value=query, description=name, style=NAMED, layout=WIDE)
+            for name, query in queries.items()
+        ]
+        sides = range(len(queries))
+        self._status = [ipywidgets.HTML(layout=WIDE) for _ in sides]
+        self._bars = [ipywidgets.HTML(layout=WIDE) for _ in sides]
+        self._drawn: list[ScoreResult | None] = [None for _ in sides]
         # Answers arrive in threads of their own, while the slider redraws from the kernel's.
-        self._lock = lock or threading.RLock()
-        self._on_result = on_result
-        self._shown: ScoreResult | None = None
-        self._status = ipywidgets.HTML(layout=WIDE)
-        self._bars = ipywidgets.HTML(layout=WIDE)
-        self.widget = ipywidgets.VBox([self._status, self._bars], layout=WIDE)
-        self.request = LatestRequest(score, self._show, pause=pause, lock=self._lock)
-
-    @property
-    def result(self) -> ScoreResult | None:
-        """Return the newest answer, or None if there is nothing to score."""
-        return self.request.state.result
-
-    def redraw(self) -> None:
-        """Draw the newest answer again, with the `top_n` and the comparison of now."""
-        with self._lock:
-            self._bars.value = self._draw(self.result, before=None)
+        self._lock = threading.RLock()
+        self._requests = [
+            LatestRequest(score, partial(self._show, side), pause=pause, lock=self._lock)
+            for side in sides
+        ]
+        for query, request in zip(self._queries, self._requests, strict=True):
+            request.ask_and_wait(query.value, lines)
+        for field in (*self._queries, self.documents):
+            field.observe(lambda _: self._ask(), "value")
+        self.top_n.observe(lambda _: self._draw(*sides), "value")
+        again.on_click(lambda _: self._ask(again=True))
 
     def to_html(self) -> str:
-        """Return message and bars as HTML that needs no kernel."""
-        return _status_html(self.request.state) + self._draw(self.result, before=None)
+        """Return queries and bars as HTML that needs no kernel."""
+        sides = "".join(
+            f'<div style="flex:1 1 340px;padding:0 6px"><p dir="auto"><strong>'
+            f"{escape(printable(query.value))}</strong></p>"
+            f"{_status_html(self._requests[side].state)}{self._bars_html(side)}</div>"
+            for side, query in enumerate(self._queries)
+        )
+        return f'<div style="display:flex;flex-wrap:wrap">{sides}</div>'
 
-    def _draw(self, result: ScoreResult | None, *, before: ScoreResult | None) -> str:
-        if result is None:
-            return ""
-        climbed = moves(self.compared_with, result) if self.compared_with else None
-        return bars_html(result, self.top_n, before=before, climbed=climbed)
+    def __repr__(self) -> str:
+        """Show the rankings, or what stands in their place, as text."""
+        states = [request.state for request in self._requests]
+        return "\n\n".join(
+            printable(state.message)
+            if state.result is None or state.phase is Phase.FAILED
+            else repr(state.result.ranked())
+            for state in states
+        )
 
-    def _show(self, state: State) -> None:
-        self._status.value = PALE + _status_html(state)
+    def _ask(self, *, again: bool = False) -> None:
+        documents = self.documents.value.splitlines()
+        self.top_n.max = max(1, sum(bool(document.strip()) for document in documents))
+        for query, request in zip(self._queries, self._requests, strict=True):
+            request.ask(query.value, documents, again=again)
+
+    def _show(self, side: int, state: State) -> None:
+        self._status[side].value = PALE + _status_html(state)
         # What is about to be replaced, or could not be, must not look like the answer.
         pale = state.busy or state.phase is Phase.FAILED
-        (self._bars.add_class if pale else self._bars.remove_class)("score-pale")
-        if state.result is not self._shown:
-            before, self._shown = self._shown, state.result
-            self._bars.value = self._draw(state.result, before=before)
-            self._on_result()
+        bars = self._bars[side]
+        (bars.add_class if pale else bars.remove_class)("score-pale")
+        if state.result is not self._drawn[side]:
+            before, self._drawn[side] = self._drawn[side], state.result
+            bars.value = self._bars_html(side, before)
+            if side == 0:  # which the arrows of the others compare with
+                self._draw(*range(1, len(self._bars)))
+
+    def _draw(self, *sides: int) -> None:
+        with self._lock:
+            for side in sides:
+                self._bars[side].value = self._bars_html(side)
+
+    def _bars_html(self, side: int, before: ScoreResult | None = None) -> str:
+        first, result = self._drawn[0], self._drawn[side]
+        if result is None:
+            return ""
+        climbed = moves(first, result) if side and first else None
+        return bars_html(result, self.top_n.value, before=before, climbed=climbed)
 
 
-class Playground(View):
+class Playground(_Rankings):
     """Let a learner type a query and documents, and watch the ranking follow.
 
-    score: gives the scores of one query and a list of documents, for instance `client.score`.
-    query, documents: what stands in the fields at first; it is scored before the view appears.
-    top_n: how many bars; the slider changes it without asking anew.
-    pause: seconds that the typing must pause before something is sent.
-
     An error of the scoring is shown as a message in the view.
+
+    Args:
+        score: Gives the scores of one query and a list of documents, for instance `client.score`.
+        query: What stands in the field at first; it is scored before the view appears.
+        documents: The same for the documents.
+        top_n: How many bars; the slider changes it without asking anew.
+        pause: Seconds that the typing must pause before something is sent.
 
     >>> from helpers.client import ScoreResult
     >>> def longest(query, documents):
@@ -150,62 +216,30 @@ class Playground(View):
         pause: float = PAUSE,
     ) -> None:
         """Build the view, and score what it begins with."""
-        self.query = _query_field("Query", query)
-        self.documents = _documents_field(documents)
-        self.top_n = _top_n_slider(top_n, len(documents))
-        again = ipywidgets.Button(description="Score again", icon="refresh")
-        self._ranking = RankedBars(score, top_n=self.top_n.value, pause=pause)
-        self.widget = ipywidgets.VBox(
-            [
-                self.query,
-                self.documents,
-                ipywidgets.HBox([self.top_n, again]),
-                self._ranking.widget,
-            ],
-            layout=WIDE,
-        )
-        self._ranking.request.ask_and_wait(query, documents)
-        self.query.observe(self._typed, "value")
-        self.documents.observe(self._typed, "value")
-        self.top_n.observe(self._slid, "value")
-        again.on_click(lambda _: self._ranking.request.ask(*self._fields(), again=True))
+        super().__init__(score, {"Query": query}, documents, top_n, pause)
+        (self.query,) = self._queries
+        parts = [self.query, self.documents, self._controls, *self._status, *self._bars]
+        self.widget = ipywidgets.VBox(parts, layout=WIDE)
 
     @property
     def result(self) -> ScoreResult | None:
         """Return the newest answer, or None if there is nothing to score."""
-        return self._ranking.result
+        return self._requests[0].state.result
 
     def wait(self, timeout: float = 120.0) -> State:
         """Return the state as soon as the last change is answered, for use in code."""
-        return self._ranking.request.wait(timeout)
-
-    def to_html(self) -> str:
-        """Return query and bars as HTML that needs no kernel."""
-        return _query_html(self.query.value) + self._ranking.to_html()
-
-    def __repr__(self) -> str:
-        """Show the ranking, or what stands in its place, as text."""
-        return _as_text(self._ranking.request.state)
-
-    def _fields(self) -> tuple[str, list[str]]:
-        return self.query.value, self.documents.value.splitlines()
-
-    def _typed(self, change: object) -> None:
-        query, documents = self._fields()
-        _fit_slider(self.top_n, documents)
-        self._ranking.request.ask(query, documents)
-
-    def _slid(self, change: object) -> None:
-        self._ranking.top_n = self.top_n.value
-        self._ranking.redraw()
+        return self._requests[0].wait(timeout)
 
 
-class QueryComparison(View):
+class QueryComparison(_Rankings):
     """Rank the same documents for two queries, side by side.
 
-    score, documents, top_n, pause: as for `Playground`.
-    left, right: the two queries. In the right ranking an arrow says by how many places a document
-        stands higher or lower than on the left.
+    On the right an arrow says by how many places a document stands higher or lower than on the
+    left. The other arguments are those of `Playground`.
+
+    Args:
+        left: The one query.
+        right: The other query.
     """
 
     def __init__(
@@ -219,98 +253,62 @@ class QueryComparison(View):
         pause: float = PAUSE,
     ) -> None:
         """Build the view, and score what it begins with."""
-        self.left = _query_field("Left", left)
-        self.right = _query_field("Right", right)
-        self.documents = _documents_field(documents)
-        self.top_n = _top_n_slider(top_n, len(documents))
-        shared = {"top_n": self.top_n.value, "pause": pause, "lock": threading.RLock()}
-        self._rankings = (
-            RankedBars(score, **shared, on_result=self._compare),
-            RankedBars(score, **shared),
-        )
-        columns = [
-            ipywidgets.VBox(
-                [field, ranking.widget], layout={"flex": "1 1 22em", "padding": "0 6px"}
-            )
-            for field, ranking in zip((self.left, self.right), self._rankings, strict=True)
-        ]
-        self.widget = ipywidgets.VBox(
-            [self.documents, self.top_n, ipywidgets.HBox(columns, layout=WRAPPING)], layout=WIDE
-        )
-        for ranking, query in zip(self._rankings, (left, right), strict=True):
-            ranking.request.ask_and_wait(query, documents)
-        for field in (self.left, self.right, self.documents):
-            field.observe(self._typed, "value")
-        self.top_n.observe(self._slid, "value")
+        super().__init__(score, {"Left": left, "Right": right}, documents, top_n, pause)
+        self.left, self.right = self._queries
+        columns = zip(self._queries, self._status, self._bars, strict=True)
+        sides = [ipywidgets.VBox(column, layout=SIDE) for column in columns]
+        parts = [self.documents, self._controls, ipywidgets.HBox(sides, layout=WRAPPING)]
+        self.widget = ipywidgets.VBox(parts, layout=WIDE)
 
     @property
     def results(self) -> tuple[ScoreResult | None, ScoreResult | None]:
         """Return the newest answers, left and right."""
-        return self._rankings[0].result, self._rankings[1].result
+        left, right = self._requests
+        return left.state.result, right.state.result
 
     def wait(self, timeout: float = 120.0) -> tuple[State, State]:
         """Return both states as soon as the last changes are answered, for use in code."""
-        return tuple(ranking.request.wait(timeout) for ranking in self._rankings)
-
-    def to_html(self) -> str:
-        """Return both queries and their bars as HTML that needs no kernel."""
-        halves = "".join(
-            '<td style="width:50%;vertical-align:top;text-align:left;white-space:normal">'
-            f"{_query_html(field.value)}{ranking.to_html()}</td>"
-            for field, ranking in zip((self.left, self.right), self._rankings, strict=True)
-        )
-        return f'<table style="width:100%"><tbody><tr>{halves}</tr></tbody></table>'
-
-    def __repr__(self) -> str:
-        """Show both rankings as text."""
-        return "\n\n".join(_as_text(ranking.request.state) for ranking in self._rankings)
-
-    def _typed(self, change: object) -> None:
-        documents = self.documents.value.splitlines()
-        _fit_slider(self.top_n, documents)
-        for field, ranking in zip((self.left, self.right), self._rankings, strict=True):
-            ranking.request.ask(field.value, documents)
-
-    def _slid(self, change: object) -> None:
-        for ranking in self._rankings:
-            ranking.top_n = self.top_n.value
-            ranking.redraw()
-
-    def _compare(self) -> None:
-        """Draw the arrows of the right ranking anew, since the left one has changed."""
-        left, right = self._rankings
-        right.compared_with = left.result
-        right.redraw()
+        left, right = self._requests
+        return left.wait(timeout), right.wait(timeout)
 
 
 class ScoreTable(View):
     """Show a table that sorts and filters.
 
-    frame: any table; numbers of its column `score`, if it has one, can be cut with a slider.
-    sort_by: the column by which the rows are sorted at first, largest first.
+    Args:
+        frame: Any table; numbers of its column `score`, if it has one, can be cut with a slider.
+            Rows without a number are shown until it is moved.
+        sort_by: The name of the column by which the rows are sorted at first, largest first.
+        score: The name of the column with the scores.
+
+    Raises:
+        InputError: There is no column `sort_by`.
     """
 
-    def __init__(self, frame: pd.DataFrame, *, sort_by: str = "score", score: str = "score"):
+    def __init__(
+        self, frame: pd.DataFrame, *, sort_by: Hashable = "score", score: Hashable = "score"
+    ) -> None:
         """Build the view."""
+        if sort_by not in frame.columns:
+            raise InputError(f"The table has no column {sort_by!r}. It has {[*frame.columns]}.")
         self._frame, self._score = frame, score
-        columns = [str(name) for name in frame.columns]
-        if sort_by not in columns:
-            raise InputError(f"The table has no column {sort_by!r}. Its columns: {columns}.")
         self.contains = ipywidgets.Text(
             description="Contains", placeholder="any text", style=NAMED, layout=FIELD
         )
+        names = [(str(name), name) for name in frame.columns]
         self.sort_by = ipywidgets.Dropdown(
-            options=columns, value=sort_by, description="Sort by", style=NAMED
+            options=names, value=sort_by, description="Sort by", style=NAMED
         )
         self.order = ipywidgets.ToggleButtons(
             options=[("largest first", False), ("smallest first", True)],
             tooltips=["9 to 0, Z to A", "0 to 9, A to Z"],
         )
-        self._rows = ipywidgets.HTML(layout=WIDE)
-        controls = [self.contains, ipywidgets.HBox([self.sort_by, self.order], layout=WRAPPING)]
-        self.between = None
-        if score in columns and len(frame):
-            low, high = min(0.0, frame[score].min()), max(1.0, frame[score].max())
+        order = ipywidgets.HBox([self.sort_by, self.order], layout=WRAPPING)
+        controls: list[ipywidgets.DOMWidget] = [self.contains, order]
+        self.between: ipywidgets.FloatRangeSlider | None = None
+        if score in frame.columns and is_numeric_dtype(frame[score]) and len(frame):
+            numbers = [0.0, 1.0, *frame[score][np.isfinite(frame[score])]]
+            low, high = min(numbers), max(numbers)
             self.between = ipywidgets.FloatRangeSlider(
                 value=(low, high),
                 min=low,
@@ -320,86 +318,53 @@ class ScoreTable(View):
                 style=NAMED,
                 layout=FIELD,
             )
+            self.between.add_class("score-range")
             controls.insert(1, self.between)
+        self._rows = ipywidgets.HTML(layout=WIDE)
         self.widget = ipywidgets.VBox([*controls, self._rows], layout=WIDE)
         for control in filter(None, (self.contains, self.sort_by, self.order, self.between)):
-            control.observe(self._changed, "value")
-        self._changed(None)
+            control.observe(lambda _: self._draw(), "value")
+        self._draw()
 
     @property
     def rows(self) -> pd.DataFrame:
         """Return the rows that are selected now, in their order."""
-        return select_rows(
-            self._frame,
-            contains=self.contains.value,
-            sort_by=self.sort_by.value,
-            ascending=self.order.value,
-            score=self._score,
-            between=self.between.value if self.between else None,
-        )
+        frame, slider = self._frame, self.between
+        if wanted := self.contains.value.strip().casefold():
+            frame = frame[frame.map(lambda cell: wanted in str(cell).casefold()).any(axis=1)]
+        if slider is not None and slider.value != (slider.min, slider.max):
+            frame = frame[frame[self._score].between(*slider.value)]
+        order = {"ascending": self.order.value, "kind": "stable"}  # equal cells keep their order
+        return frame.sort_values(self.sort_by.value, **order)
 
     def to_html(self) -> str:
         """Return the selected rows as HTML that needs no kernel."""
-        return table_html(self.rows, len(self._frame))
+        return rows_html(self.rows, len(self._frame))
 
     def __repr__(self) -> str:
         """Show the selected rows as text."""
-        return self.rows.head(20).to_string(index=False)
+        return text_table(self.rows.head(ROWS_SHOWN))
 
-    def _changed(self, change: object) -> None:
+    def _draw(self) -> None:
         try:
-            self._rows.value = self.to_html()
-        except (ScoreError, TypeError) as error:  # a column of mixed types can not be sorted
+            self._rows.value = ROOM + self.to_html()
+        except (TypeError, ValueError) as error:  # a column that cannot be sorted
             self._rows.value = _message_html(message_of(error))
-
-
-def _query_field(name: str, query: str) -> ipywidgets.Text:
-    return ipywidgets.Text(value=query, description=name, style=NAMED, layout=WIDE)
-
-
-def _documents_field(documents: Sequence[str]) -> ipywidgets.Textarea:
-    if isinstance(documents, str):
-        raise InputError("documents is a single text: expected a list of texts.")
-    # One document a line, so a line break inside a document has to go.
-    lines = [" ".join(document.split()) for document in documents]
-    return ipywidgets.Textarea(
-        value="\n".join(lines),
-        description="Documents",
-        placeholder="one document a line",
-        rows=min(max(len(lines), 3), 8),
-        style=NAMED,
-        layout=WIDE,
-    )
-
-
-def _top_n_slider(top_n: int, documents: int) -> ipywidgets.IntSlider:
-    most = max(documents, 1)
-    return ipywidgets.IntSlider(
-        value=min(top_n, most), min=1, max=most, description="top_n", style=NAMED
-    )
-
-
-def _fit_slider(slider: ipywidgets.IntSlider, documents: Sequence[str]) -> None:
-    slider.max = max(1, sum(1 for document in documents if document.strip()))
-
-
-def _query_html(query: str) -> str:
-    return f'<p dir="auto"><strong>{escape(query)}</strong></p>'
 
 
 def _status_html(state: State) -> str:
     if state.phase is Phase.FAILED:
         return _message_html(state.message)
     line = ""
-    if state.busy:
-        line = f'{SLIDE}<div class="score-slides" style="width:25%;height:3px;background:#2563eb">'
-        if state.scored:
-            share = 100 * state.scored / state.total
-            line = f'<div style="width:{share:.0f}%;height:3px;background:#2563eb">'
-        line += "</div>"
+    if state.scored:
+        line = f'<div style="width:{100 * state.scored / state.total:.0f}%;'
+    elif state.busy:
+        line = f'{SLIDE}<div class="score-slides" style="width:25%;'
+    if line:
+        line += f'height:3px;background-color:{BAR}"></div>'
     return (
         f'<div role="status"><div style="height:3px">{line}</div>'
-        f'<span style="opacity:.75">{escape(state.message)}</span></div>'
+        f'<span style="opacity:.75">{escape(printable(state.message))}</span></div>'
     )
 
 
@@ -407,11 +372,5 @@ def _message_html(message: str) -> str:
     return (
         '<div role="alert" style="border-left:4px solid #dc2626;background-color:'
         'rgba(220,38,38,0.12);padding:6px 10px;line-height:1.4;white-space:pre-wrap">'
-        f"{escape(message)}</div>"
+        f"{escape(printable(message))}</div>"
     )
-
-
-def _as_text(state: State) -> str:
-    if state.result is None or state.phase is Phase.FAILED:
-        return state.message
-    return repr(state.result.ranked())
