@@ -3,7 +3,7 @@
 Each process that runs tests has one state folder, and with it one real server. The folder's name
 stands in SCORE_STATE_DIR, so the kernels that nbval starts inherit it: whoever comes first launches
 the server, everybody else adopts it, and the end of the run ends it. The processes of pytest-xdist
-(`make test` has two) share nothing: notebook 01 stops the server that it finds, and 10 reads its
+(`make test` has two) share nothing: notebook 01 stops the server that it finds, and 12 reads its
 counters.
 
 Every solution runs where a learner would load it: right after the empty cell of its exercise, in
@@ -46,6 +46,15 @@ TOLERANCE = 0.03
 # addresses (two dots or more) are none.
 NUMBER = re.compile(r" *(?<![\w.])[-+]?\d+\.\d+(?:e[-+]?\d+)?(?!\.?\w)")
 LOAD = re.compile(r"^# %load (solutions/\d\d_exercise_\d+\.py)$", re.MULTILINE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of this project's tests."""
+    parser.addoption(
+        "--pictures",
+        action="store_true",
+        help="photograph the notebooks in the browser, in both themes, into .artefacts/browser",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -92,15 +101,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before anything is deselected, so that -k knows solutions too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put each solution after the cell that names it, and notebook 01 after everything else.
+    """Put each solution after the cell that names it, and notebooks 00 and 01 at the end.
 
-    That one stops the server at its end, and whoever came next would have to start another.
+    Those stop a server at their end, and whoever came next would have to start another.
     """
     for place in range(len(items) - 1, -1, -1):
         item = items[place]
         if isinstance(item, IPyNbCell) and (named := LOAD.search(item.cell.source)):
             items.insert(place + 1, solution_of(item, named.group(1)))
-    items.sort(key=lambda item: item.path.name.startswith("01_"))
+    items.sort(key=lambda item: item.path.name.startswith(("00_", "01_")))
 
 
 def solution_of(exercise: IPyNbCell, name: str) -> IPyNbCell:

@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 from nbformat import NotebookNode
 
-from notebook_rules import INSTALL, NOTEBOOKS, Notebook, notebook_paths, tags
+from notebook_rules import NOTEBOOKS, Notebook, install_parts, notebook_paths, tags
 from notebooks import frame_cell, write
 
 TAG = "badges"
@@ -47,10 +47,12 @@ PLATFORMS = (
         "https://studiolab.sagemaker.aws/import/github/{blob}",
     ),
 )
+# Asks for the folder, not for the package: a restarted kernel knows the package and has lost the
+# folder, which `%load` and links need.
 FETCH = """\
-    if not os.path.isdir("../src/helpers"):
-        !test -d {name} || git clone --quiet --depth 1 --branch {branch} https://github.com/{repo}
-        %cd {name}/notebooks
+if not os.path.isdir("../src/helpers"):
+    !test -d {name} || git clone --quiet --depth 1 --branch {branch} https://github.com/{repo}
+    %cd -q {name}/notebooks
 """
 # GitHub's rules for the two names; a name in .git is the address of a clone.
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}/(?!\.{1,2}$)[\w.-]{1,100}(?<!\.git)", re.ASCII)
@@ -76,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check_place(repo: str, branch: str) -> None:
-    """Refuse what can not be a repository on GitHub, or a branch or tag of it.
+    """Refuse what cannot be a repository on GitHub, or a branch or tag of it.
 
     Errors: `ValueError`, with a text that says what was expected.
     """
@@ -89,7 +91,7 @@ def check_place(repo: str, branch: str) -> None:
     # Git itself knows best which names it takes.
     checked = subprocess.run(["git", "check-ref-format", f"refs/heads/{branch}"], check=False)
     if checked.returncode:
-        raise ValueError(f"{branch!r} can not be the name of a branch. Write BRANCH=main")
+        raise ValueError(f"{branch!r} cannot be the name of a branch. Write BRANCH=main")
 
 
 def write_badges(path: Path, repo: str, branch: str) -> bool:
@@ -102,7 +104,7 @@ def write_badges(path: Path, repo: str, branch: str) -> bool:
     node.cells = [cell for cell in node.cells if TAG not in tags(cell)]
     for cell in node.cells:
         if "install" in tags(cell):
-            cell.source = install_source(repo, branch)
+            cell.source = install_source(repo, branch, path.name[:2])
     if repo != NONE:
         # Under the title and what the notebook needs, before the code.
         node.cells.insert(1, badge_cell(path.name, repo, branch))
@@ -112,12 +114,15 @@ def write_badges(path: Path, repo: str, branch: str) -> bool:
     return True
 
 
-def install_source(repo: str, branch: str) -> str:
-    """Return the source of the first code cell in a published copy, or with "none" in any clone."""
+def install_source(repo: str, branch: str, number: str = "") -> str:
+    """Return the source of the first code cell in a published copy, or with "none" in any clone.
+
+    number: the two digits of the notebook, since some need more packages than others.
+    """
     fetch = FETCH.format(
         name=shlex.quote(repo.rpartition("/")[2]), branch=shlex.quote(branch), repo=repo
     )
-    return ("" if repo == NONE else fetch).join(INSTALL)
+    return ("" if repo == NONE else fetch).join(install_parts(number))
 
 
 def badge_cell(name: str, repo: str, branch: str) -> NotebookNode:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import statistics
 import sys
@@ -25,25 +26,39 @@ CONTENTS = "00_start_here.ipynb#The-map"
 LINES_AT_MOST = 15
 MEDIAN_AT_MOST = 4
 WORDS_PER_CODE_CELL = (30, 120)
+WORDS_A_PARAGRAPH = 90
 TAGS = {"badges", "exercise", "install", "navigation", "nbval-ignore-output", "raises-exception"}
+HOW_TO_LOAD = 'For a solution, remove the "# " before %load and run the cell twice.'
+# How many seconds each notebook ran, by name. `scripts/notebooks.py run` writes it.
+RUN_SECONDS = Path(__file__).with_name("run_seconds.json")
+WORDS_A_MINUTE = 200
+SECONDS_A_CODE_LINE = 4
+SECONDS_A_CODE_CELL = 5
+SECONDS_AN_OUTPUT_LINE = 1
+MINUTES_AN_EXERCISE = 5
+# Runs differ by some seconds; a stated number that was right stays right.
+SECONDS_OF_GRACE = 60
 # The first code cell of every notebook. `make badges` puts between the two what fetches the clone.
-INSTALL = (
-    """\
+INSTALL_HEAD = """\
 # Installs the collection where it is missing, as on a hosted platform. Elsewhere it does nothing.
-import importlib.util
+import importlib.metadata
 import os
 import sys
 
-if importlib.util.find_spec("helpers") is None:
-""",
-    """\
-    %pip install --quiet --editable ..
-    sys.path.insert(0, os.path.abspath("../src"))""",
-)
+"""
+INSTALL_TAIL = """\
+needed = {needed}
+if not all(any(importlib.metadata.distributions(name=name)) for name in needed):
+    %pip install --quiet --editable {place}
+    sys.path.insert(0, os.path.abspath("../src"))"""
+DISTRIBUTION = "vllm-score-notebooks"
+MINUTES_HINT = "run python scripts/notebooks.py minutes"
 IMPORTS = {"helpers", "requests", "pandas", "numpy", "matplotlib", "IPython"}
 # What the extra `judge` brings, for the notebooks whose subject it is.
 JUDGE_IMPORTS = {"bm25s", "ir_measures", "scipy", "sentence_transformers", "sklearn", "Stemmer"}
 JUDGE_NOTEBOOKS = {"07", "09", "10"}
+# Those of its packages that every platform can install, and that a hosted kernel may lack.
+JUDGE_DISTRIBUTIONS = ("bm25s", "PyStemmer", "sentence-transformers")
 # Without the version of Python and the name of an environment: both belong to one machine.
 METADATA = {
     "kernelspec": {
@@ -69,6 +84,11 @@ MACHINE_PATH = re.compile(
     r"|content|kaggle|etc)(?:/[\w.+-]+)*|file:///\S+|\b[A-Z]:\\\w+"
 )
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
+MINUTES = re.compile(r"(\d+) minutes")
+MORE_MINUTES = re.compile(r"(\d+) more\b")
+MAP_ROW = re.compile(
+    r"^\| \[?(?P<number>\d\d)[ _][^|]*\| (?P<what>[^|]*?) \|[^|]*\|$", re.MULTILINE
+)
 
 
 @dataclass
@@ -143,6 +163,11 @@ class Notebook:
     def exercises(self) -> list[str]:
         """The headings of its exercises, in order."""
         return [heading for heading in self.sections if heading.startswith("Exercise ")]
+
+    @property
+    def needs(self) -> str:
+        """What it says that the reader needs, minutes and hardware among it."""
+        return labelled(self.sections[""].text, "What you need") or ""
 
 
 Rule = Callable[[Notebook], Iterator[str]]
@@ -236,6 +261,111 @@ def python_tree(source: str) -> ast.Module:
     return ast.parse(re.sub(r"^([ \t]*)[%!?].*", r"\1pass", source, flags=re.MULTILINE))
 
 
+def install_parts(number: str) -> tuple[str, str]:
+    """Return the beginning and the end of the first code cell of the notebook of that number."""
+    needed, place = [DISTRIBUTION], ".."
+    if number in JUDGE_NOTEBOOKS:
+        needed, place = [*needed, *JUDGE_DISTRIBUTIONS], '"..[judge]"'
+    return INSTALL_HEAD, INSTALL_TAIL.format(needed=json.dumps(needed), place=place)
+
+
+# How long a notebook takes.
+
+
+def seconds(notebook: Notebook) -> float:
+    """Return how long a learner takes for a notebook, its exercises and its set-up cell left out.
+
+    Nobody was timed: 200 words a minute is a slow reader's pace, and the other terms are guesses.
+    What the cells themselves take was measured.
+    """
+    read = sum(
+        len(re.sub(r"\]\([^)]*\)", "]", text).split())
+        for heading, text in split_at_headings("\n".join(cell.source for cell in notebook.prose))
+        if heading not in notebook.exercises
+    )
+    code = [cell for cell in notebook.code if not {"exercise", "install"} & set(tags(cell))]
+    return (
+        60 * read / WORDS_A_MINUTE
+        + SECONDS_A_CODE_LINE * sum(len(cell.source.splitlines()) for cell in code)
+        + SECONDS_A_CODE_CELL * len(code)
+        + SECONDS_AN_OUTPUT_LINE * sum(map(lines_shown, code))
+        + run_seconds().get(notebook.path.stem, 0)
+    )
+
+
+def minutes(notebook: Notebook, more: float = 0) -> int:
+    """Return the minutes to state: `seconds`, and `more` seconds, rounded up to five minutes."""
+    return 5 * math.ceil((seconds(notebook) + more) / 300)
+
+
+def exercise_minutes(notebook: Notebook) -> int:
+    """Return the minutes to state for the exercises."""
+    return MINUTES_AN_EXERCISE * len(notebook.exercises)
+
+
+def lines_shown(cell: nbformat.NotebookNode) -> int:
+    """Count the lines that a cell shows: those of a text, the rows of a table, 2 of an error."""
+    shown = 0
+    for output in cell.outputs:
+        data = output.get("data", {})
+        if rows := data.get("text/html", "").count("<tr"):
+            shown += rows
+        elif output.output_type == "error":
+            shown += 2
+        else:
+            shown += len((output.get("text") or data.get("text/plain", "")).splitlines())
+    return shown
+
+
+def run_seconds() -> dict[str, int]:
+    """Return how many seconds each notebook ran when it was last stored, by its name."""
+    return json.loads(RUN_SECONDS.read_text("utf-8")) if RUN_SECONDS.is_file() else {}
+
+
+def stated_minutes(notebook: Notebook) -> tuple[int, int]:
+    """Return the minutes that its opening states for itself and for its exercises; 0 for none."""
+    stated = (re.search(wanted, notebook.needs) for wanted in (MINUTES, MORE_MINUTES))
+    own, more = (int(found.group(1)) if found else 0 for found in stated)
+    return own, more
+
+
+def with_stated_minutes(notebook: Notebook) -> str:
+    """Return its first cell's text with the minutes as measured."""
+    before, label, needs = notebook.node.cells[0].source.partition("**What you need**")
+    own, _ = stated_minutes(notebook)
+    if own not in fitting_minutes(notebook):
+        needs = MINUTES.sub(f"{minutes(notebook)} minutes", needs, count=1)
+    needs = MORE_MINUTES.sub(f"{exercise_minutes(notebook)} more", needs, count=1)
+    return before + label + needs
+
+
+def fitting_minutes(notebook: Notebook) -> range:
+    """Return the numbers of minutes that are as measured, give or take the grace."""
+    return range(minutes(notebook, -SECONDS_OF_GRACE), minutes(notebook, SECONDS_OF_GRACE) + 1, 5)
+
+
+def with_map_rows(text: str, folder: str, *, titled: bool, paths: list[Path]) -> str:
+    """Bring the rows about notebooks in a table up to date: first the link, last the minutes.
+
+    folder: where the notebooks are from the file that holds the text, such as "notebooks/".
+    titled: whether a link reads as a title, such as "02 Score one pair", or as a file's name.
+
+    What stands between stays, and so does the row of a number that has no notebook.
+    """
+    by_number = {path.name[:2]: path for path in paths}
+
+    def current(row: re.Match[str]) -> str:
+        path = by_number.get(row["number"])
+        if path is None:
+            return row[0]
+        own, more = stated_minutes(Notebook.read(path))
+        name = label(path) if titled else path.stem
+        time = f"{own} + {more}" if more else f"{own}"
+        return f"| [{name}]({folder}{path.name}) | {row['what']} | {time} |"
+
+    return MAP_ROW.sub(current, text)
+
+
 def navigation_bar(path: Path, paths: list[Path]) -> str:
     """Return the bar of `path`: previous, contents, next, as relative links.
 
@@ -290,18 +420,30 @@ def opening_says_what_it_does_teaches_and_needs(notebook: Notebook) -> Iterator[
         return
     if not 2 <= notebook.objectives <= 4:
         yield f"What you will learn has {notebook.objectives} items instead of 2 to 4"
-    needs = labelled(opening, "What you need") or ""
-    if not re.search(r"\d+ minutes", needs):
+    if not MINUTES.search(notebook.needs):
         yield "What you need does not say how many minutes"
-    if not re.search(r"\b(GPU|CPU|machine|hardware)\b", needs):
+    if not re.search(r"\b(GPU|CPU|machine|hardware)\b", notebook.needs):
         yield "What you need does not say what hardware"
+
+
+@rule
+def minutes_are_those_measured(notebook: Notebook) -> Iterator[str]:
+    """What you need states the minutes to read and run it, and those of its exercises besides."""
+    own, more = stated_minutes(notebook)
+    if own not in fitting_minutes(notebook):
+        yield f"it states {own} minutes and takes {minutes(notebook)}: {MINUTES_HINT}"
+    if more != exercise_minutes(notebook):
+        yield (
+            f"for its exercises it states {more} more minutes, not {exercise_minutes(notebook)} "
+            f'("15 minutes, and 10 more for the exercises"): {MINUTES_HINT}'
+        )
 
 
 @rule
 def it_can_install_itself(notebook: Notebook) -> Iterator[str]:
     """Right before Set-up stands the cell that `scripts/notebooks.py nav` writes."""
     places = [place for place, cell in enumerate(notebook.node.cells) if "install" in tags(cell)]
-    head, tail = INSTALL
+    head, tail = install_parts(notebook.number)
     for place in places[:1]:
         source, after = notebook.node.cells[place].source, notebook.node.cells[place + 1].source
         if source.startswith(head) and source.endswith(tail) and after.startswith("## Set-up"):
@@ -339,6 +481,17 @@ def prose_carries_the_code(notebook: Notebook) -> Iterator[str]:
     average = sum(words(cell.source) for cell in notebook.prose) / max(1, len(notebook.code))
     if not low <= average <= high:
         yield f"there are {average:.0f} words of prose a code cell, not {low} to {high}"
+
+
+@rule
+def paragraphs_are_short(notebook: Notebook) -> Iterator[str]:
+    """No paragraph and no item of a list has more than 90 words."""
+    for number, cell in enumerate(notebook.prose, start=1):
+        for part in re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )", without_fences(cell.source)):
+            part = re.sub(r"^\s*\d+\. ", "", part)  # the number of an item is no word
+            if (count := words(part)) > WORDS_A_PARAGRAPH:
+                start = " ".join(part.split()[:6])
+                yield f"a paragraph of markdown cell {number} has {count} words: {start} …"
 
 
 @rule
@@ -380,7 +533,7 @@ def exercises_have_solutions(notebook: Notebook) -> Iterator[str]:
     expected = [f"Exercise {number}" for number in range(1, len(notebook.exercises) + 1)]
     if [heading.partition(":")[0] for heading in notebook.exercises] != expected:
         yield f"the exercises are not headed {expected} but {notebook.exercises}"
-    if not notebook.exercises:
+    if not notebook.exercises and notebook.number != "00":
         yield "there is no exercise"
     wanted = set()
     for number, heading in enumerate(notebook.exercises, start=1):
@@ -390,8 +543,10 @@ def exercises_have_solutions(notebook: Notebook) -> Iterator[str]:
         lines = stubs[0].source.splitlines() if len(stubs) == 1 else []
         if len(stubs) != 1:
             yield f"{heading} has {len(stubs)} cells tagged exercise instead of 1"
-        elif not lines[0].startswith("#") or lines[1:2] != [f"# %load {solution}"]:
-            yield f"{heading} does not start with a comment and then '# %load {solution}'"
+        elif not re.fullmatch(f"# .+ {re.escape(HOW_TO_LOAD)}", lines[0]):
+            yield f"{heading} does not begin with a comment that ends in: {HOW_TO_LOAD}"
+        elif lines[1:2] != [f"# %load {solution}"]:
+            yield f"the second line of {heading} is not '# %load {solution}'"
         yield from problems_of_a_solution(folder / Path(solution).name)
     for extra in sorted(set(folder.glob(f"{notebook.number}_*")) - wanted):
         yield f"solutions/{extra.name} belongs to no exercise"

@@ -1,9 +1,11 @@
-"""Keep the stored notebooks in shape: navigation bars, a fresh run, a check.
+"""Keep the stored notebooks in shape: navigation bars, a fresh run, stated minutes, a check.
 
-  nav [NN]    write the cell that installs as the first code cell, and as the last cell the bar
-              (previous, contents, next)
-  run [NN]    execute notebooks top to bottom in fresh kernels and store them with their outputs
-  check [NN]  say what is out of shape; exit 1 if anything is
+  nav [NN]      write the cell that installs as the first code cell, and as the last cell the bar
+                (previous, contents, next)
+  run [NN]      execute notebooks top to bottom in fresh kernels and store them with their outputs
+  minutes [NN]  state how long notebooks take where that has changed, and bring the map of 00 and
+                the README's table up to date
+  check [NN]    say what is out of shape; exit 1 if anything is
 
 NN are the two digits of a notebook's name; without any, all notebooks are meant. A run starts a
 score server or adopts the one that is up, and leaves it up: end it with `make stop`.
@@ -17,9 +19,11 @@ holds this machine's name or one of its paths.
 from __future__ import annotations
 
 import argparse
+import copy
 import getpass
 import hashlib
 import html
+import json
 import os
 import platform
 import re
@@ -36,18 +40,22 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 from notebook_rules import (
-    INSTALL,
     METADATA,
     NOTEBOOKS,
     REPOSITORY,
+    RUN_SECONDS,
     WIDGET_VIEW,
     Notebook,
     check,
+    install_parts,
     navigation_bar,
     notebook_paths,
     nothing_tells_whose_machine_it_was,
     output_texts,
+    run_seconds,
     tags,
+    with_map_rows,
+    with_stated_minutes,
 )
 
 CELL_TIMEOUT = 1200  # seconds; the longest cell launches a server on a slow disk
@@ -65,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=["nav", "run", "check"])
+    parser.add_argument("action", choices=["nav", "run", "minutes", "check"])
     parser.add_argument("numbers", nargs="*", metavar="NN", help="which notebooks (default: all)")
     options = parser.parse_args(arguments)
     paths = [
@@ -79,6 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
             if write_frame(path):
                 print(f"{path.name}: brought up to date")
         return 0
+    if options.action == "minutes":
+        for name in [*filter(None, map(state_minutes, paths)), *write_maps()]:
+            print(f"{name}: brought up to date")
+        return 0
     problems = []
     if options.action == "run":
         for path in paths:
@@ -90,7 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
             except NotStored as failure:
                 problems.append(f"{path.name}: not stored. {failure}")
             else:
-                print(f"{path.name}: stored after {time.monotonic() - began:.0f} s", flush=True)
+                took = round(time.monotonic() - began)
+                keep_run_seconds(path, took)
+                print(f"{path.name}: stored after {took} s", flush=True)
     problems += [problem for path in paths for problem in check(path)]
     print("\n".join(problems) or f"{len(paths)} notebooks are in shape")
     return bool(problems)
@@ -102,11 +116,17 @@ def main(arguments: list[str] | None = None) -> int:
 def write_frame(path: Path) -> bool:
     """Write the cell that installs and the navigation bar, and tell whether anything changed."""
     old = Notebook.read(path).node
-    cells = [cell for cell in old.cells if "navigation" not in tags(cell)]
+    cells = copy.deepcopy([cell for cell in old.cells if "navigation" not in tags(cell)])
+    head, tail = install_parts(path.name[:2])
     if not any("install" in tags(cell) for cell in cells):
         # After the title and the badges.
         place = 1 + sum("badges" in tags(cell) for cell in cells)
-        cells.insert(place, frame_cell("code", "install", "".join(INSTALL)))
+        cells.insert(place, frame_cell("code", "install", head + tail))
+    for cell in cells:
+        # What `make badges` has put into the middle stays.
+        whole = cell.source.startswith(head) and cell.source.endswith(tail)
+        if "install" in tags(cell) and not whole:
+            cell.source = head + tail
     bar = navigation_bar(path, notebook_paths(path.parent))
     cells.append(frame_cell("markdown", "navigation", bar))
     if cells == old.cells:
@@ -132,6 +152,47 @@ def write(node: NotebookNode, path: Path) -> None:
     draft = path.with_suffix(".draft")
     draft.write_text(nbformat.v4.writes(node) + "\n", "utf-8")
     draft.replace(path)
+
+
+def state_minutes(path: Path) -> str:
+    """Write into the opening of a notebook how long it takes; return its name if that changed."""
+    notebook = Notebook.read(path)
+    opening = with_stated_minutes(notebook)
+    if opening == notebook.node.cells[0].source:
+        return ""
+    notebook.node.cells[0].source = opening
+    write(notebook.node, path)
+    return path.name
+
+
+def write_maps(readme: Path = REPOSITORY / "README.md", folder: Path = NOTEBOOKS) -> list[str]:
+    """Bring the README's table and the map of notebook 00 up to date; return what changed."""
+    paths = notebook_paths(folder)
+    changed = []
+    old = readme.read_text("utf-8")
+    new = with_map_rows(old, f"{folder.name}/", titled=False, paths=paths)
+    if new != old:
+        readme.write_text(new, "utf-8")
+        changed.append(readme.name)
+    start = Notebook.read(paths[0])
+    before = copy.deepcopy(start.node.cells)
+    for cell in start.prose:
+        cell.source = with_map_rows(cell.source, "", titled=True, paths=paths)
+    if start.node.cells != before:
+        write(start.node, paths[0])
+        changed.append(paths[0].name)
+    return changed
+
+
+def keep_run_seconds(path: Path, took: int) -> None:
+    """Note how long a notebook of the collection ran, from which the stated minutes are made."""
+    if path.parent != NOTEBOOKS:
+        return
+    there = {path.stem for path in notebook_paths()}
+    kept = {name: value for name, value in run_seconds().items() if name in there}
+    draft = RUN_SECONDS.with_suffix(".draft")
+    draft.write_text(json.dumps(kept | {path.stem: took}, indent=2, sort_keys=True) + "\n", "utf-8")
+    draft.replace(RUN_SECONDS)
 
 
 def give_ids(node: NotebookNode, stem: str) -> None:
@@ -230,7 +291,8 @@ def make_widgets_plain(node: NotebookNode, states: dict[str, dict[str, Any]]) ->
                 )
             if "text/html" in output.data:
                 del output.data[WIDGET_VIEW]
-                kept.append(output)
+                if output.data["text/html"]:  # else the view's plain form is an output of its own
+                    kept.append(output)
             elif not is_hidden(view["model_id"], states):
                 text = " ".join(widget_text(view["model_id"], states)).strip()
                 text = text or "An interactive view: run this cell to see it."

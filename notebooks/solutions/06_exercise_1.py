@@ -1,6 +1,13 @@
 # A reranker looks for what the query is about. Nothing is more about it than the query itself.
-decoy = "What money is used in Tokyo? I have been asking myself what money is used in Tokyo."
-fooled = client.score("What money is used in Tokyo?", [decoy, "Japan uses the yen."])
-print([round(score, 2) for score in fooled])
+ideas = [
+    "What money is used in Tokyo? I have been asking myself what money is used in Tokyo.",
+    "The money that is used in Tokyo is used in all of Tokyo.",
+    "Tokyo is a city in which money is used.",
+]
+asked = client.score("What money is used in Tokyo?", [*ideas, "Japan uses the yen."])
+*fooled, honest = asked.scores
+for score, document in zip(asked.scores, asked.documents):
+    print(f"{score:.2f} {document}")
 
-assert fooled.scores[0] > fooled.scores[1]
+decoy = ideas[fooled.index(max(fooled))]
+assert max(fooled) > honest

@@ -14,7 +14,7 @@ def overlap(query, documents):
 
 
 counted = Playground(overlap, "What money is used in Tokyo?", documents)
-print(counted)
+display(counted)
 
 # The yen shares no word with the query; "Tokyo" and the little word "in" win a point elsewhere.
 assert counted.result.scores[documents.index("Japan uses the yen.")] == 0

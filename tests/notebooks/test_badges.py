@@ -7,13 +7,20 @@ import shutil
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 import badges
-from notebook_rules import INSTALL, Notebook, check, notebook_paths, tags
+from notebook_rules import Notebook, check, install_parts, notebook_paths, tags
 
 REPO = "some-body/score.notebooks"
 STORED = notebook_paths()
+PIP_THAT_TELLS = """
+import helpers
+told = []
+get_ipython().register_magic_function(told.append, magic_name="pip")
+"""
 
 
 @pytest.fixture
@@ -111,7 +118,30 @@ def test_the_first_code_cell_fetches_the_published_copy_and_nothing_where_none_i
         first = Notebook.read(path).code[0].source
         assert f"git clone --quiet --depth 1 --branch v1.0 https://github.com/{REPO}" in first
     badges.main(["none"])
-    assert {Notebook.read(path).code[0].source for path in copies} == {"".join(INSTALL)}
+    for path in copies:
+        assert Notebook.read(path).code[0].source == "".join(install_parts(path.name[:2]))
+
+
+def test_the_folder_is_right_again_after_a_restart_although_the_package_is_found(tmp_path):
+    # What a platform has after a first visit: the clone, and a kernel that starts beside it.
+    for folder in ("copy/src/helpers", "copy/notebooks"):
+        (tmp_path / folder).mkdir(parents=True)
+    first_cell = badges.install_source("some-body/copy", "main")
+    cells = [nbformat.v4.new_code_cell(text) for text in (first_cell, first_cell, "%pwd")]
+    book = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(book, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    (shown,) = book.cells[-1].outputs
+    assert shown.data["text/plain"] == repr(str(tmp_path / "copy" / "notebooks"))
+    assert book.cells[0].outputs == book.cells[1].outputs == []
+
+
+def test_another_module_called_helpers_does_not_keep_the_collection_out(tmp_path):
+    (tmp_path / "helpers.py").write_text("")
+    source = badges.install_source("none", "main").replace("vllm-score-notebooks", "no-such-name")
+    cells = [nbformat.v4.new_code_cell(text) for text in (PIP_THAT_TELLS, source, "told")]
+    book = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(book, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert book.cells[-1].outputs[0].data["text/plain"] == "['install --quiet --editable ..']"
 
 
 @pytest.mark.parametrize("branch", ["feature/new-one", "a&b=c", "half%20way", "(odd)#1+1"])

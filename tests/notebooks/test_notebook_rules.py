@@ -2,12 +2,24 @@
 
 import copy
 import doctest
+import json
 
 import nbformat
 import pytest
 
 import notebook_rules
-from notebook_rules import METADATA, RULES, Notebook, navigation_bar
+from notebook_rules import (
+    HOW_TO_LOAD,
+    METADATA,
+    RULES,
+    Notebook,
+    install_parts,
+    minutes,
+    navigation_bar,
+    seconds,
+    with_map_rows,
+    with_stated_minutes,
+)
 
 OPENING = """# Launch a thing
 
@@ -24,7 +36,8 @@ Launch it.
 
 **What you need**
 
-10 minutes, and a CPU."""
+About 5 minutes, and 5 more for the exercise. A CPU will do."""
+STUB = f"# Your turn. {HOW_TO_LOAD}\n# %load solutions/01_exercise_1.py"
 FILLER = "So much is said about the next cell that nobody can be in doubt about it. " * 5
 NAME = "01_launch_a_thing.ipynb"
 
@@ -46,13 +59,13 @@ def good(tmp_path):
     stream = nbformat.v4.new_output("stream", name="stdout", text="0.98\n")
     node.cells = [
         markdown(OPENING),
-        code("".join(notebook_rules.INSTALL), 1, tags=["install"]),
+        code("".join(install_parts("01")), 1, tags=["install"]),
         markdown("## Set-up\n\n" + FILLER),
         code("import requests", 2),
         markdown("## 1. Launch it\n\n" + FILLER),
         code("print(0.98)", 3, stream),
         markdown("## Exercise 1\n\n" + FILLER),
-        code("# Your turn.\n# %load solutions/01_exercise_1.py", 4, tags=["exercise"]),
+        code(STUB, 4, tags=["exercise"]),
         markdown("## Recap\n\n1. Launch it so.\n2. Stop it so.\n\n## In practice\n\nMind."),
     ]
     (tmp_path / "solutions").mkdir()
@@ -111,13 +124,82 @@ def test_a_title_that_comes_late_or_twice_is_found(good):
         ("**What you will do**", "**What we do**", "bold labels"),
         ("- to launch it,\n", "", "1 items instead of 2 to 4"),
         ("- to launch it,\n", "- a\n- b\n- c\n- d\n", "5 items instead of 2 to 4"),
-        ("10 minutes", "A while", "how many minutes"),
-        ("a CPU", "patience", "what hardware"),
+        ("5 minutes", "a while", "how many minutes"),
+        ("A CPU", "Patience", "what hardware"),
     ],
 )
 def test_an_opening_that_says_too_little_is_found(good, old, new, problem):
     good.node.cells[0].source = OPENING.replace(old, new)
     assert problem in found(good, "opening_says_what_it_does_teaches_and_needs")[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("5 minutes", "20 minutes", "it states 20 minutes and takes 5"),
+        (
+            "5 more for the exercise",
+            "10 more for the exercises",
+            "it states 10 more minutes, not 5",
+        ),
+        (", and 5 more for the exercise", "", "it states 0 more minutes, not 5"),
+    ],
+)
+def test_minutes_that_nobody_measured_are_found_and_corrected(good, old, new, problem):
+    good.node.cells[0].source = OPENING.replace(old, new)
+    (told,) = found(good, "minutes_are_those_measured")
+    assert problem in told
+    if "more" in new or "minutes" in new:
+        good.node.cells[0].source = with_stated_minutes(Notebook(good.path, good.node))
+        assert good.node.cells[0].source in (OPENING, OPENING.replace("exercise.", "exercises."))
+
+
+def test_the_time_is_that_of_words_code_and_outputs_and_of_the_run(tmp_path, monkeypatch):
+    stream = nbformat.v4.new_output("stream", name="stdout", text="1\n2\n3\n")
+    table = nbformat.v4.new_output("display_data", {"text/html": "<tr></tr>" * 7, "text/plain": ""})
+    node = nbformat.v4.new_notebook()
+    node.cells = [
+        markdown("# Launch a\n\n" + "word " * 396 + "[thing](https://example.org/a/long/address)"),
+        code("a = 1\n" * 9, 1, tags=["install"]),
+        code("print(1)\nprint(2)\nprint(3)", 2, stream),
+        code("table", 3, table),
+        markdown("## Exercise 1\n\n" + "word " * 500),
+        code("# Your turn.", 4, stream, tags=["exercise"]),
+        markdown("bar", "navigation"),
+    ]
+    times = tmp_path / "run_seconds.json"
+    times.write_text(json.dumps({"01_launch_a_thing": 17}))
+    monkeypatch.setattr(notebook_rules, "RUN_SECONDS", times)
+    notebook = Notebook(tmp_path / NAME, node)
+    # 400 words, 4 lines and 2 cells of code, 10 lines shown, 17 seconds.
+    assert seconds(notebook) == 120 + 4 * 4 + 2 * 5 + 10 + 17
+    assert minutes(notebook) == 5 and minutes(notebook, 128) == 10
+
+
+def test_a_stated_time_that_was_right_survives_a_slower_run(good, monkeypatch, tmp_path):
+    times = tmp_path / "run_seconds.json"
+    monkeypatch.setattr(notebook_rules, "RUN_SECONDS", times)
+    edge = 300 - seconds(good)
+    for took, problems in ((edge + 1, 0), (edge + 59, 0), (edge + 61, 1)):
+        times.write_text(json.dumps({good.path.stem: took}))
+        assert len(found(good, "minutes_are_those_measured")) == problems
+
+
+def test_a_row_of_a_map_gets_link_and_minutes_and_keeps_its_words(good):
+    paths = notebook_rules.notebook_paths(good.path.parent)
+    text = "| x | y | minutes |\n| 01 Old | start it | 99 |\n| 02 Not yet | planned | |\nText 01."
+    assert with_map_rows(text, "", titled=True, paths=paths) == text.replace(
+        "01 Old | start it | 99", f"[01 Launch a thing]({NAME}) | start it | 5 + 5"
+    )
+    assert with_map_rows(text, "in/", titled=False, paths=paths) == text.replace(
+        "01 Old | start it | 99", f"[01_launch_a_thing](in/{NAME}) | start it | 5 + 5"
+    )
+
+
+def test_a_notebook_that_judges_installs_more():
+    (_, plain), (_, judging) = install_parts("02"), install_parts("09")
+    assert "%pip install --quiet --editable ..\n" in plain and "bm25s" not in plain
+    assert '%pip install --quiet --editable "..[judge]"\n' in judging and '"bm25s"' in judging
 
 
 def test_a_cell_that_installs_late_or_otherwise_is_found(good):
@@ -144,6 +226,15 @@ def test_too_little_and_too_much_prose_are_found(good, text):
     for place in (2, 4, 6):
         good.node.cells[place].source = f"{good.node.cells[place].source.split(chr(10))[0]}\n{text}"
     assert "words of prose" in found(good, "prose_carries_the_code")[0]
+
+
+@pytest.mark.parametrize("mark", ["", "- ", "2. "])
+def test_a_long_paragraph_is_found(good, mark):
+    rule = "paragraphs_are_short"
+    good.node.cells[4].source = f"Before.\n\n{mark}{'word ' * 90}\n\n{mark}{'word ' * 90}"
+    assert found(good, rule) == []
+    good.node.cells[4].source += "more"
+    assert "has 91 words" in found(good, rule)[0]
 
 
 @pytest.mark.parametrize("count", [None, 7])
@@ -196,10 +287,20 @@ def test_a_solution_without_an_exercise_is_found(good):
 
 
 def test_a_stub_that_loads_nothing_or_something_else_is_found(good):
-    good.node.cells[7].source = "# Your turn.\n# %load solutions/02_exercise_1.py"
+    good.node.cells[7].source = STUB.replace("01_exercise", "02_exercise")
     assert "%load solutions/01_exercise_1.py" in found(good, "exercises_have_solutions")[0]
+    good.node.cells[7].source = STUB.replace(HOW_TO_LOAD, "Look it up.")
+    assert HOW_TO_LOAD in found(good, "exercises_have_solutions")[0]
     good.node.cells[7].metadata = nbformat.from_dict({})
     assert "0 cells tagged exercise" in found(good, "exercises_have_solutions")[0]
+
+
+def test_only_the_first_notebook_may_have_no_exercise(good):
+    (good.path.parent / "solutions" / "01_exercise_1.py").unlink()
+    del good.node.cells[6:8]
+    assert found(good, "exercises_have_solutions") == ["there is no exercise"]
+    first = Notebook(good.path.with_name("00_start_here.ipynb"), good.node)
+    assert found(first, "exercises_have_solutions") == []
 
 
 def test_a_recap_that_leaves_an_objective_out_is_found(good):

@@ -1,12 +1,15 @@
 """`scripts/notebooks.py` stores what a reader can use, or stores nothing and says why."""
 
+import copy
+import json
 import platform
 
 import nbformat
 import pytest
 
+import notebook_rules
 import notebooks
-from notebook_rules import METADATA, WIDGET_VIEW, Notebook
+from notebook_rules import METADATA, WIDGET_VIEW, Notebook, install_parts
 from notebooks import NotStored
 
 BAR = """from tqdm.auto import tqdm
@@ -118,7 +121,7 @@ def test_a_widget_without_words_says_how_to_see_it(stored):
 
 def test_a_view_with_html_of_its_own_is_stored_as_that_html(stored):
     source = """
-from helpers import ScoreTable
+from helpers.views import ScoreTable
 import pandas
 ScoreTable(pandas.DataFrame({"score": [0.5]}))
 """
@@ -126,14 +129,14 @@ ScoreTable(pandas.DataFrame({"score": [0.5]}))
     notebooks.run(path)
     (output,) = outputs(path)[0]
     assert WIDGET_VIEW not in output.data
-    assert "0.5000" in output.data["text/html"]
+    assert "0.5" in output.data["text/html"]
 
 
 def test_paths_of_this_machine_become_paths_for_everyone(stored, tmp_path, monkeypatch):
     monkeypatch.setenv("SCORE_STATE_DIR", str(tmp_path / "state"))
     path = stored(
         ("import sys; print(sys.executable)",),
-        ("from helpers import records; print(records.state_dir() / 'logs' / 'a.log')",),
+        ("from helpers.server.records import state_dir; print(state_dir() / 'logs' / 'a.log')",),
         ("from pathlib import Path; print(Path.home() / 'notes')",),
         ("import helpers.errors; print(helpers.errors.__file__)",),
     )
@@ -179,6 +182,44 @@ def test_writing_the_bars_again_changes_nothing(stored):
     before = path.read_bytes()
     assert notebooks.write_frame(path) is False
     assert path.read_bytes() == before
+
+
+def test_a_cell_that_installs_is_renewed_unless_a_publisher_has_added_to_it(stored):
+    head, tail = install_parts("01")
+    for source in ("import old", head + "fetch\n" + tail):
+        path = stored((source, "install"))
+        notebooks.write_frame(path)
+        wanted = head + tail if source == "import old" else source
+        assert Notebook.read(path).code[0].source == wanted
+
+
+def test_the_seconds_of_a_run_are_kept_for_notebooks_that_are_there(stored, tmp_path, monkeypatch):
+    times = tmp_path / "run_seconds.json"
+    times.write_text('{"01_launch_a_thing": 900, "02_gone_for_good": 7}')
+    path = stored(("1",))
+    monkeypatch.setattr(notebook_rules, "RUN_SECONDS", times)
+    monkeypatch.setattr(notebooks, "RUN_SECONDS", times)
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(notebooks, "notebook_paths", lambda: [path])
+    notebooks.keep_run_seconds(path, 12)
+    assert json.loads(times.read_text()) == {"01_launch_a_thing": 12}
+
+
+def test_the_maps_are_brought_up_to_date_and_then_left_alone(stored, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("| 01_old | launch | 99 |\n")
+    first = stored(("1",), name="00_start_here.ipynb")
+    node = Notebook.read(first).node
+    node.cells.append(nbformat.v4.new_markdown_cell("| 01 Old | launch | 99 |"))
+    notebooks.write(copy.deepcopy(node), first)
+    stored(("1",))
+    assert notebooks.write_maps(readme, tmp_path) == ["README.md", "00_start_here.ipynb"]
+    row = f"| [01_launch_a_thing]({tmp_path.name}/01_launch_a_thing.ipynb) | launch | 0 |\n"
+    assert readme.read_text() == row
+    assert Notebook.read(first).node.cells[-1].source == (
+        "| [01 Launch a thing](01_launch_a_thing.ipynb) | launch | 0 |"
+    )
+    assert notebooks.write_maps(readme, tmp_path) == []
 
 
 def test_an_unknown_number_is_an_error(capsys):
