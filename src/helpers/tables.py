@@ -315,7 +315,7 @@ def _column(
     texts = whole if is_html else [shorten(cell, text_width) for cell in whole]
     pairs = zip(whole, texts, strict=True)
     titles = [None if cell == text else printable(cell) for cell, text in pairs]
-    right = numeric or all(map(_NUMBER.fullmatch, texts))
+    right = numeric or (not is_html and all(map(_NUMBER.fullmatch, texts)))
     style = f"text-align:{'right' if right else 'left'};vertical-align:top;padding:2px 8px;"
     if right or max(map(display_width, texts)) <= _ONE_LINE:
         style += "white-space:nowrap"

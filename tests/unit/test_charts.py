@@ -15,7 +15,7 @@ from helpers import InputError
 from helpers.client import ScoreResult
 from helpers.tables import display_width
 from helpers.views import HeatTable, bar_chart, heat_map
-from helpers.views.charts import CJK_FONTS, _warn_of_boxes, drawing
+from helpers.views.charts import _east_asian_fonts, drawing
 
 PRICES = ["Costs between $500 and $700_now", "What is $$?", r"In TeX, $\frac$ starts a fraction"]
 
@@ -109,20 +109,62 @@ def test_labels_without_spaces_tell_the_bars_apart(documents):
         assert "…" in one and display_width(one) > 40
 
 
-def test_chinese_signs_are_drawn_by_a_font_that_has_them_or_a_warning_says_once_that_none_has(
-    monkeypatch, recwarn
-):
-    chinese = result_of(0.5, documents=["法国的首都是巴黎"])
-    monkeypatch.setattr(font_manager, "get_font_names", lambda: ["DejaVu Sans", CJK_FONTS[1]])
-    (label,) = bar_chart(chinese).get_yticklabels()
-    assert label.get_fontfamily() == ["sans-serif", CJK_FONTS[1]]
+class Font:
+    """Stand for a font: machines that run these tests need not have one for Chinese."""
+
+    family_name = "A Chinese Font"
+
+    def __init__(self, signs: str) -> None:
+        self.signs = signs
+
+    def get_char_index(self, code: int) -> int:
+        return int(chr(code) in self.signs)
+
+
+@pytest.fixture
+def fonts(monkeypatch):
+    """Let this machine have just the fonts that a test puts here, by the names of their files."""
+    installed: dict[str, Font] = {}
+    added: list[str] = []
+
+    def get_font(path):
+        if path not in installed:
+            raise RuntimeError("no font")
+        return installed[path]
+
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: ["broken", *installed])
+    monkeypatch.setattr(font_manager, "get_font", get_font)
+    monkeypatch.setattr(font_manager.fontManager, "addfont", added.append)
+    _east_asian_fonts.cache_clear()
+    yield installed, added
+    _east_asian_fonts.cache_clear()
+
+
+CHINESE = result_of(0.5, documents=["法国的首都是巴黎"])
+
+
+def test_chinese_signs_are_drawn_by_a_font_that_has_them(fonts, recwarn):
+    installed, added = fonts
+    installed |= {"latin": Font("ab"), "chinese": Font("中の")}
+    (label,) = bar_chart(CHINESE).get_yticklabels()
+    assert label.get_fontfamily() == ["sans-serif", "A Chinese Font"]
+    assert added == ["chinese"]
     assert not recwarn
 
-    monkeypatch.setattr(font_manager, "get_font_names", lambda: ["DejaVu Sans"])
-    _warn_of_boxes.cache_clear()
+
+def test_where_no_font_has_them_a_warning_says_so_once(fonts, recwarn):
+    fonts[0]["latin"] = Font("ab")
     for _ in range(2):
-        bar_chart(chinese).figure.canvas.draw()
-    assert [str(warning.message)[:31] for warning in recwarn] == ["No font on this machine has Chi"]
+        (label,) = bar_chart(CHINESE).get_yticklabels()
+    assert label.get_fontfamily() == ["sans-serif"]
+    assert [str(warning.message)[:27] for warning in recwarn] == ["No font on this machine has"]
+    assert recwarn[0].filename == __file__
+
+
+def test_other_texts_need_no_font_of_their_own(fonts):
+    (label,) = bar_chart(result_of(0.5)).get_yticklabels()
+    assert label.get_fontfamily() == ["sans-serif"]
+    assert _east_asian_fonts.cache_info().currsize == 0
 
 
 def test_a_drawing_looks_the_same_whatever_style_its_notebook_uses():

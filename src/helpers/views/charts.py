@@ -48,22 +48,6 @@ LOOK = {
 }
 
 
-# The first of these that is installed lends its signs to Chinese, Japanese and Korean texts.
-CJK_FONTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Microsoft YaHei",
-    "SimHei",
-    "Arial Unicode MS",
-)
-
-
 def drawing(draw: Callable[P, Drawn]) -> Callable[P, Drawn]:
     """Let a function that draws, and returns axes, do so in one look, whatever the notebook set.
 
@@ -73,36 +57,47 @@ def drawing(draw: Callable[P, Drawn]) -> Callable[P, Drawn]:
 
     @wraps(draw)
     def in_one_look(*args: P.args, **kwargs: P.kwargs) -> Drawn:
-        from matplotlib import font_manager  # here: `python -m helpers` need not wait for it
-        from matplotlib import pyplot as plt
+        from matplotlib import pyplot as plt  # here: `python -m helpers` need not wait for it
         from matplotlib.text import Text
 
-        installed = set(font_manager.get_font_names())
-        fonts = [font for font in CJK_FONTS if font in installed][:1]
-        with plt.style.context(["default", {**LOOK, "font.family": ["sans-serif", *fonts]}]):
+        with plt.style.context(["default", LOOK]):
             axes = draw(*args, **kwargs)
             # The first drawing of a kernel loads its backend, which switches this on for all.
             interactive = plt.isinteractive()
         (plt.ion if interactive else plt.ioff)()
-        if not fonts:
-            figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
-            texts = [text.get_text() for text in figure.findobj(Text)]
-            if any(display_width(text) > len(text) for text in texts):
-                _warn_of_boxes()
+        texts = np.ravel(np.asarray(axes, dtype=object))[0].figure.findobj(Text)
+        if any(display_width(text.get_text()) > len(text.get_text()) for text in texts):
+            for text in texts:
+                text.set_fontfamily(["sans-serif", *_east_asian_fonts()])
         return axes
 
     return in_one_look
 
 
 @cache
-def _warn_of_boxes() -> None:
-    """Say once, in place of a warning of matplotlib's for each sign, that there will be boxes."""
+def _east_asian_fonts() -> list[str]:
+    """Return the name of an installed font for Chinese and Japanese; warn, once, if there is none.
+
+    All files are looked at, since matplotlib's own list does not learn of a font installed later.
+    """
+    from matplotlib import font_manager
+
+    for path in sorted(font_manager.findSystemFonts()):
+        try:
+            font = font_manager.get_font(path)
+        except (OSError, RuntimeError):  # a file that it cannot read
+            continue
+        if all(font.get_char_index(ord(sign)) for sign in "中の"):
+            font_manager.fontManager.addfont(path)
+            return [font.family_name]
+    # In place of a warning of matplotlib's for each sign.
     warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
     warnings.warn(
         "No font on this machine has Chinese, Japanese and Korean signs, so they are drawn as "
         "boxes. Install one, such as Debian's fonts-noto-cjk, and restart the kernel.",
         stacklevel=3,
     )
+    return []
 
 
 @drawing
