@@ -1,18 +1,14 @@
-import helpers
+def retries_for(seconds):
+    """Return how many retries wait for at least so many seconds, in the worst case."""
+    retries, waited, pause = 0, 0, 0.25
+    while waited < seconds:
+        waited += pause / 2
+        pause = min(2 * pause, 8)
+        retries += 1
+    return retries
 
 
-def reaction(error):
-    """Return what a program should do after an error of the client."""
-    if isinstance(error, (helpers.ServerBusyError, helpers.UnreachableError)):
-        return "retry"
-    if isinstance(error, helpers.RequestTimeoutError):
-        return "retry"
-    refused = (helpers.BadRequestError, helpers.NotFoundError, helpers.AuthenticationError)
-    return "correct" if isinstance(error, (helpers.InputError, *refused)) else "report"
+print(retries_for(15), "for 15 seconds,", retries_for(120), "for two minutes")
 
-
-assert reaction(helpers.InputError("3 queries and 2 documents")) == "correct"
-assert reaction(helpers.BadRequestError("too long", status=400)) == "correct"
-assert reaction(helpers.ServerBusyError("no room", status=503)) == "retry"
-assert reaction(helpers.UnreachableError("connection refused")) == "retry"
-assert reaction(helpers.ServerFaultError("out of memory", status=500)) == "report"
+assert retries_for(0) == 0 and retries_for(0.1) == 1
+assert (retries_for(15), retries_for(120)) == (8, 35)

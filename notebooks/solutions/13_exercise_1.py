@@ -5,7 +5,7 @@ with tempfile.TemporaryDirectory() as folder:
     own = Path(folder) / "rerank.conf.template"
     own.write_text(template.read_text().replace(allowed, "rerank|v1/rerank|v2/rerank"))
     with ReverseProxy(server.url, own, KEY) as narrow:
-        statuses = knock(narrow.url, KEY, narrow.certificate)
+        statuses = statuses_of(narrow.url, KEY, str(narrow.certificate))
 
 print(statuses)
 

@@ -12,7 +12,7 @@ latency, waited = (
     (seconds_now - seconds) / (pairs_now - pairs)
     for (seconds, pairs), (seconds_now, pairs_now) in zip(before, after)
 )
-print(f"{latency:.2f} s a pair, {waited:.2f} s of them in the queue")
+print(f"{latency:.2f} s a pair, {waited:.2f} s of these in the queue")
 print("the alarm would ring" if latency > 5 else "the alarm keeps quiet")
 
 assert after[0][1] - before[0][1] >= 200
