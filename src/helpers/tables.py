@@ -14,16 +14,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from pandas.api.types import (
-    is_bool_dtype,
-    is_float_dtype,
-    is_integer_dtype,
-    is_numeric_dtype,
-    is_scalar,
-)
+from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype, is_scalar
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -47,11 +41,14 @@ _TABLE = """\
 {%- if caption %}<caption style="caption-side:top;text-align:left">{{ caption }}</caption>
 {%- endif -%}
 <thead><tr>
-{%- for head in heads %}<th dir="auto"{{ head.attributes|xmlattr }}>{{ head.text }}</th>
+{%- for column in columns %}<th scope="col" dir="auto"
+{{- {"title": column.head_title, "style": column.head_style}|xmlattr }}>{{ column.head }}</th>
 {%- endfor %}</tr></thead><tbody>
-{%- for row in rows %}<tr{{ {"style": row_look}|xmlattr }}>
-{%- for cell in row %}<{{ cell.tag }}{{ cell.attributes|xmlattr }}>
-{%- if cell.is_html %}{{ cell.text|safe }}{% else %}{{ cell.text }}{% endif %}</{{ cell.tag }}>
+{%- for row in range(rows) %}<tr{{ {"style": row_look}|xmlattr }}>
+{%- for column in columns %}<{{ 'th scope="row"' if column.is_index else "td" }} dir="auto"
+{{- {"title": column.titles[row], "style": column.styles[row]}|xmlattr }}>
+{%- if column.is_html %}{{ column.texts[row]|safe }}{% else %}{{ column.texts[row] }}{% endif -%}
+</{{ "th" if column.is_index else "td" }}>
 {%- endfor %}</tr>{% endfor -%}
 </tbody></table>
 {%- if note %}<p>{{ note }}</p>{% endif %}"""
@@ -94,18 +91,23 @@ def html_table(
         The same HTML for the same arguments: no random identifiers.
     """
     columns = _columns(frame, formats or {}, text_width, hide_index, html)
+    for column in columns:
+        if widths and column.name in widths:
+            column.head_style += f";width:{widths[column.name]}"
     for place, column in enumerate(column for column in columns if not column.is_index):
         if titles is not None:
-            column.titles[:] = (printable(str(title)) for title in titles.iloc[:, place])
+            column.titles = [printable(str(title)) for title in titles.iloc[:, place]]
         if styles is not None:
-            column.styles[:] = map(";".join, zip(column.styles, styles.iloc[:, place], strict=True))
+            column.styles = [
+                ";".join(both) for both in zip(column.styles, styles.iloc[:, place], strict=True)
+            ]
     layout = "table-layout:fixed;width:100%" if widths else "table-layout:auto"
     return _template().render(
         look=f"{layout};border-collapse:collapse;margin:0;line-height:1.35",
         caption=printable(caption),
         note=printable(note),
-        heads=[_head(column, (widths or {}).get(column.name), text_width) for column in columns],
-        rows=[[_cell(column, row) for column in columns] for row in range(len(frame))],
+        columns=columns,
+        rows=len(frame),
         row_look="background-color:transparent" if styles is not None else None,
     )
 
@@ -126,19 +128,15 @@ def text_table(
       0.5  Lyon.
      12.0  巴黎。
     """
-    lines = [""] * (len(frame) + 1)
+    columns = []
     for column in _columns(frame, formats or {}, text_width, hide_index):
-        cells = [shorten(column.head, text_width), *column.texts]
+        cells = [column.head, *column.texts]
         widest = max(map(display_width, cells))
-        for row, cell in enumerate(cells):
-            gap = " " * (widest - display_width(cell))
-            lines[row] += ("  " if lines[row] else "") + (
-                gap + cell if column.right else cell + gap
-            )
-    table = [line.rstrip() for line in lines]
-    return "\n".join(
-        [*filter(None, [printable(caption)]), *table, *filter(None, [printable(note)])]
-    )
+        gaps = [" " * (widest - display_width(cell)) for cell in cells]
+        pairs = zip(gaps, cells, strict=True)
+        columns.append([gap + cell if column.is_right else cell + gap for gap, cell in pairs])
+    table = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+    return "\n".join(filter(None, [printable(caption), *table, printable(note)]))
 
 
 @dataclass(frozen=True, repr=False)
@@ -268,12 +266,15 @@ def _beginning(line: str, width: int) -> str:
     return line[:end]
 
 
-class _Column(NamedTuple):
+@dataclass
+class _Column:
     name: Any
-    head: str
-    right: bool
+    is_right: bool
     is_index: bool
     is_html: bool
+    head: str
+    head_title: str | None
+    head_style: str
     texts: list[str]
     titles: list[str | None]
     styles: list[str]
@@ -287,73 +288,58 @@ def _columns(
     html: Collection[Any] = (),
 ) -> list[_Column]:
     """Return the columns as texts, by position: names may repeat, and need not be texts."""
+    levels = [] if hide_index else list(frame.index.names)
+    values: list[Any] = [frame.index.get_level_values(level) for level in range(len(levels))]
+    values += [frame.iloc[:, place] for place in range(frame.shape[1])]
     columns = []
-    for level, name in enumerate([] if hide_index else frame.index.names):
-        values = frame.index.get_level_values(level)
-        columns.append(_column(name, values, None, text_width, is_index=True))
-    for place, name in enumerate(frame.columns):
-        form, is_html = formats.get(name), name in html
-        columns.append(_column(name, frame.iloc[:, place], form, text_width, is_html=is_html))
+    for place, (name, cells) in enumerate(zip([*levels, *frame.columns], values, strict=True)):
+        is_index = place < len(levels)
+        is_html = not is_index and name in html
+        is_number = is_numeric_dtype(cells.dtype) and not is_bool_dtype(cells.dtype)
+        whole = _written(cells, formats.get(name, "") if is_number else None)
+        texts = whole if is_html else [shorten(text, text_width) for text in whole]
+        is_right = is_number or (not is_html and all(map(_NUMBER.fullmatch, texts)))
+        head = "" if name is None else printable(str(name))
+        side = f"text-align:{'right' if is_right else 'left'};padding:2px 8px"
+        style = f"{side};vertical-align:top;{_wrapping(texts, is_right)}"
+        columns.append(
+            _Column(
+                name=name,
+                is_right=is_right,
+                is_index=is_index,
+                is_html=is_html,
+                head=shorten(head, text_width),
+                head_title=None if shorten(head, text_width) == head else head,
+                head_style=f"{side};vertical-align:bottom;white-space:normal",
+                texts=texts,
+                titles=[
+                    None if a == b else printable(a) for a, b in zip(whole, texts, strict=True)
+                ],
+                styles=[style] * len(texts),
+            )
+        )
     return columns
 
 
-def _column(
-    name: Any,
-    values: pd.Series | pd.Index,
-    form: str | None,
-    text_width: int,
-    *,
-    is_index: bool = False,
-    is_html: bool = False,
-) -> _Column:
-    cells = [MISSING if is_scalar(value) and pd.isna(value) else value for value in values]
-    numeric = is_numeric_dtype(values.dtype) and not is_bool_dtype(values.dtype)
-    if numeric:
-        form = form or (f",.{_digits(cells)}f" if is_float_dtype(values.dtype) else ",")
-        cells = [cell if cell is MISSING else format(cell, form) for cell in cells]
-    whole = list(map(str, cells))
-    texts = whole if is_html else [shorten(cell, text_width) for cell in whole]
-    pairs = zip(whole, texts, strict=True)
-    titles = [None if cell == text else printable(cell) for cell, text in pairs]
-    right = numeric or (not is_html and all(map(_NUMBER.fullmatch, texts)))
-    style = f"text-align:{'right' if right else 'left'};vertical-align:top;padding:2px 8px;"
-    if right or max(map(display_width, texts)) <= _ONE_LINE:
-        style += "white-space:nowrap"
-    else:
-        style += "white-space:normal;min-width:10em"
-        if max(len(word) for text in texts for word in text.split()) > _LONGEST_WORD:
-            # JupyterLab removes `overflow-wrap:anywhere`, which would do without a width.
-            style += ";max-width:36em;overflow-wrap:break-word"
-    head = "" if name is None else printable(str(name))
-    return _Column(name, head, right, is_index, is_html, texts, titles, [style] * len(texts))
+def _written(cells: Iterable[Any], form: str | None) -> list[str]:
+    """Write cells as texts; numbers in a form, which if empty has the digits that they need."""
+    known = [None if is_scalar(cell) and pd.isna(cell) else cell for cell in cells]
+    if form == "":
+        floats = [f"{cell:.{DIGITS}f}".rstrip("0") for cell in known if isinstance(cell, float)]
+        form = f",.{max(len(text.partition('.')[2]) for text in floats) or 1}f" if floats else ","
+    return [
+        MISSING if cell is None else format(cell, form) if form else str(cell) for cell in known
+    ]
 
 
-def _digits(cells: Iterable[Any]) -> int:
-    """Return how many decimals the numbers of a column need: one at least, `DIGITS` at most."""
-    written = (f"{cell:.{DIGITS}f}".rstrip("0") for cell in cells if cell is not MISSING)
-    return max((len(number.partition(".")[2]) for number in written), default=0) or 1
-
-
-def _head(column: _Column, width: str | None, text_width: int) -> dict[str, Any]:
-    text = shorten(column.head, text_width)
-    style = f"text-align:{'right' if column.right else 'left'};vertical-align:bottom;"
-    style += "padding:2px 8px;white-space:normal" + (f";width:{width}" if width else "")
-    title = None if text == column.head else column.head
-    return {"text": text, "attributes": {"scope": "col", "title": title, "style": style}}
-
-
-def _cell(column: _Column, row: int) -> dict[str, Any]:
-    return {
-        "tag": "th" if column.is_index else "td",
-        "text": column.texts[row],
-        "is_html": column.is_html,
-        "attributes": {
-            "scope": "row" if column.is_index else None,
-            "dir": "auto",
-            "title": column.titles[row],
-            "style": column.styles[row],
-        },
-    }
+def _wrapping(texts: list[str], is_right: bool) -> str:
+    """Return how a column wraps: never where all is short, and inside of a very long word only."""
+    if is_right or max(map(display_width, texts)) <= _ONE_LINE:
+        return "white-space:nowrap"
+    long = max(len(word) for text in texts for word in text.split()) > _LONGEST_WORD
+    # JupyterLab removes `overflow-wrap:anywhere`, which would do without a width.
+    broken = ";max-width:36em;overflow-wrap:break-word" if long else ""
+    return f"white-space:normal;min-width:10em{broken}"
 
 
 @cache

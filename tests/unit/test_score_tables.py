@@ -30,7 +30,6 @@ def test_bars_start_from_the_scores_that_were_there_before():
     html = bars_html(result_of(0.2, 0.9), before=result_of(0.7, 0.1))
     assert "width:90.0%;--from-left:0.0%;--from:10.0%" in html
     assert "width:20.0%;--from-left:0.0%;--from:70.0%" in html
-    assert "prefers-reduced-motion" in html
 
 
 def test_an_arrow_says_in_words_what_it_means():

@@ -276,6 +276,7 @@ def test_a_view_is_its_plain_form_and_then_a_widget_that_hides_it(make, monkeypa
     box = _instances[live[WIDGET_VIEW]["model_id"]]
     assert f"#{name}{{display:none}}" in box.children[0].value
     assert box.children[1] is view.widget
+    assert "prefers-reduced-motion" in view.widget.children[0].value
 
 
 def test_the_stored_form_of_a_view_is_the_same_in_each_run(monkeypatch):

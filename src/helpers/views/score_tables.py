@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from helpers.client import ScoreResult
@@ -15,9 +17,6 @@ from helpers.tables import html_table, text_table
 from helpers.views.charts import BAR, BARS_SHOWN, heat_range, heat_values
 
 ROWS_SHOWN = 20
-MOVE = "<style>@keyframes score-bar-move{from{margin-left:var(--from-left);width:var(--from)}}"
-MOVE += "@media(prefers-reduced-motion:no-preference)"
-MOVE += "{.score-bar-moves{animation:score-bar-move .5s ease-out}}</style>"
 
 
 def bars_html(
@@ -32,7 +31,8 @@ def bars_html(
     Args:
         result: Scores of one query against N documents.
         top_n: How many rows.
-        before: The result that stood here until now: the bars move from its scores to the new ones.
+        before: The result that stood here until now: where a style animates the class
+            `score-bar-moves`, the bars move from its scores to the new ones.
         climbed: By how many places each document climbed; shown as an arrow beside its place.
 
     Returns:
@@ -59,7 +59,7 @@ def bars_html(
         bar = f'<div{moving} style="height:14px;margin-top:2px;border-radius:2px;'
         bar += f'background-color:{BAR};{style}"></div>'
         rows.append((f"{place + 1}{_arrow(climbed, document)}", score, bar, document))
-    table = html_table(
+    return html_table(
         pd.DataFrame(rows, columns=["place", "score", "", "document"]),
         formats={"score": ".2f"},
         html=["place", ""],
@@ -67,7 +67,6 @@ def bars_html(
         widths={"place": "4em", "score": "4em", "": "24%"},
         text_width=120,
     )
-    return (MOVE if before else "") + table
 
 
 def _arrow(climbed: Mapping[str, int] | None, document: str) -> str:
@@ -101,35 +100,22 @@ class HeatTable:
 
     def __repr__(self) -> str:
         """Show the frame in a terminal."""
-        return text_table(self._named(), formats=self._formats(), hide_index=False, text_width=24)
+        return text_table(**self._shown(), text_width=24)
 
     def _repr_html_(self) -> str:
         """Show coloured cells in a notebook."""
         values = heat_values(self.frame)
         low, high = heat_range(values)
-        queries, documents = self.frame.index, self.frame.columns
-        titles = [
-            [
-                f"{value:.4f}\nquery: {query}\ndocument: {document}"
-                for document, value in zip(documents, row, strict=True)
-            ]
-            for query, row in zip(queries, values, strict=True)
-        ]
-        styles = [[_veil((value - low) / (high - low)) for value in row] for row in values]
-        return html_table(
-            self._named(),
-            formats=self._formats(),
-            titles=pd.DataFrame(titles),
-            styles=pd.DataFrame(styles),
-            hide_index=False,
-            text_width=60,
-        )
+        titles, styles = pd.DataFrame(values).astype(object), pd.DataFrame(values).astype(object)
+        for (row, column), value in np.ndenumerate(values):
+            query, document = self.frame.index[row], self.frame.columns[column]
+            titles.iat[row, column] = f"{value:.4f}\nquery: {query}\ndocument: {document}"
+            styles.iat[row, column] = _veil((value - low) / (high - low))
+        return html_table(**self._shown(), titles=titles, styles=styles, text_width=60)
 
-    def _named(self) -> pd.DataFrame:
-        return self.frame.astype(float).rename_axis(index="query")
-
-    def _formats(self) -> dict[object, str]:
-        return dict.fromkeys(self.frame.columns, ".2f")
+    def _shown(self) -> dict[str, Any]:
+        frame = self.frame.astype(float).rename_axis(index="query")
+        return {"frame": frame, "formats": dict.fromkeys(frame, ".2f"), "hide_index": False}
 
 
 def _veil(share: float) -> str:

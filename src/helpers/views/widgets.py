@@ -37,13 +37,18 @@ WRAPPING = {**WIDE, "flex_flow": "row wrap"}
 SIDE = {"flex": "1 1 340px", "padding": "0 6px"}
 FIELD = {"width": "auto", "max_width": "32em"}
 NAMED = {"description_width": "6em"}
-# The two ends of a range, as ipywidgets writes them, touch the frame around them.
-ROOM = "<style>.score-range .widget-readout{min-width:7em;text-align:center}</style>"
-PALE = "<style>.score-pale{opacity:.45}</style>"
-SLIDE = (
-    "<style>@keyframes score-slide{from{margin-left:0}to{margin-left:75%}}"
-    ".score-slides{animation:score-slide .8s ease-in-out infinite alternate}</style>"
-)
+# What only a living view needs: pale bars, bars and lines that move, and room for the two ends of a
+# range, which ipywidgets writes to the edge of their frame.
+LIVE = """<style>
+.score-pale{opacity:.45}
+.score-range .widget-readout{min-width:7em;text-align:center}
+@media(prefers-reduced-motion:no-preference){
+  .score-bar-moves{animation:score-bar-move .5s ease-out}
+  .score-slides{animation:score-slide .8s ease-in-out infinite alternate}
+}
+@keyframes score-bar-move{from{margin-left:var(--from-left);width:var(--from)}}
+@keyframes score-slide{from{margin-left:0}to{margin-left:75%}}
+</style>"""
 
 
 class View:
@@ -71,21 +76,19 @@ class View:
         plain = f'<style>{empty}{{display:none}}</style><div id="{name}">{plain}</div>'
         display({"text/html": plain, "text/plain": repr(self)}, raw=True)
         hide = f"<style>#{name}{{display:none}}{output}:has(#{name}){{display:none}}</style>"
-        live = ipywidgets.VBox([ipywidgets.HTML(hide, layout={"display": "none"}), self.widget])
-        view = live._repr_mimebundle_()[WIDGET_VIEW]
+        view = _box(self.widget, style=hide)._repr_mimebundle_()[WIDGET_VIEW]
         display({WIDGET_VIEW: view, "text/html": ""}, raw=True)
 
 
-class _Rankings(View):
-    """Rank the same documents for one query or several: fields to type in, and bars for each.
+def _box(*parts: ipywidgets.DOMWidget, style: str = LIVE) -> ipywidgets.VBox:
+    """Put parts one below the other, with a style that comes and goes with them."""
+    return ipywidgets.VBox(
+        [ipywidgets.HTML(style, layout={"display": "none"}), *parts], layout=WIDE
+    )
 
-    Args:
-        score: Gives the scores of one query and a list of documents.
-        queries: A name for each query, and what stands in its field at first.
-        documents: What stands in their field at first. All of it is scored at once.
-        top_n: How many bars.
-        pause: Seconds that the typing must pause before something is sent.
-    """
+
+class _Rankings(View):
+    """Rank the same documents for one query or several: fields to type in, and bars for each."""
 
     def __init__(
         self,
@@ -161,7 +164,7 @@ class _Rankings(View):
             request.ask(query.value, documents, again=again)
 
     def _show(self, side: int, state: State) -> None:
-        self._status[side].value = PALE + _status_html(state)
+        self._status[side].value = _status_html(state)
         # What is about to be replaced, or could not be, must not look like the answer.
         pale = state.busy or state.phase is Phase.FAILED
         bars = self._bars[side]
@@ -218,8 +221,8 @@ class Playground(_Rankings):
         """Build the view, and score what it begins with."""
         super().__init__(score, {"Query": query}, documents, top_n, pause)
         (self.query,) = self._queries
-        parts = [self.query, self.documents, self._controls, *self._status, *self._bars]
-        self.widget = ipywidgets.VBox(parts, layout=WIDE)
+        fields = self.query, self.documents, self._controls
+        self.widget = _box(*fields, *self._status, *self._bars)
 
     @property
     def result(self) -> ScoreResult | None:
@@ -257,8 +260,8 @@ class QueryComparison(_Rankings):
         self.left, self.right = self._queries
         columns = zip(self._queries, self._status, self._bars, strict=True)
         sides = [ipywidgets.VBox(column, layout=SIDE) for column in columns]
-        parts = [self.documents, self._controls, ipywidgets.HBox(sides, layout=WRAPPING)]
-        self.widget = ipywidgets.VBox(parts, layout=WIDE)
+        beside = ipywidgets.HBox(sides, layout=WRAPPING)
+        self.widget = _box(self.documents, self._controls, beside)
 
     @property
     def results(self) -> tuple[ScoreResult | None, ScoreResult | None]:
@@ -321,7 +324,7 @@ class ScoreTable(View):
             self.between.add_class("score-range")
             controls.insert(1, self.between)
         self._rows = ipywidgets.HTML(layout=WIDE)
-        self.widget = ipywidgets.VBox([*controls, self._rows], layout=WIDE)
+        self.widget = _box(*controls, self._rows)
         for control in filter(None, (self.contains, self.sort_by, self.order, self.between)):
             control.observe(lambda _: self._draw(), "value")
         self._draw()
@@ -347,7 +350,7 @@ class ScoreTable(View):
 
     def _draw(self) -> None:
         try:
-            self._rows.value = ROOM + self.to_html()
+            self._rows.value = self.to_html()
         except (TypeError, ValueError) as error:  # a column that cannot be sorted
             self._rows.value = _message_html(message_of(error))
 
@@ -359,7 +362,7 @@ def _status_html(state: State) -> str:
     if state.scored:
         line = f'<div style="width:{100 * state.scored / state.total:.0f}%;'
     elif state.busy:
-        line = f'{SLIDE}<div class="score-slides" style="width:25%;'
+        line = '<div class="score-slides" style="width:25%;'
     if line:
         line += f'height:3px;background-color:{BAR}"></div>'
     return (
