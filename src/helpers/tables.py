@@ -201,7 +201,7 @@ def shorten_apart(texts: Sequence[str], width: int) -> list[str]:
     Of texts that would look alike, the place where they part is shown too.
 
     >>> shorten_apart(["https://example.org/files/1.txt", "https://example.org/files/2.txt"], 24)
-    ['https:…rg/files/1.txt', 'https:…rg/files/2.txt']
+    ['https:…e.org/files/1.txt', 'https:…e.org/files/2.txt']
     """
     labels = [shorten(text, width) for text in texts]
     alike: dict[str, set[str]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import tables
 from helpers.tables import (
     MISSING,
     display_width,
@@ -21,6 +23,7 @@ from helpers.tables import (
     text_table,
     wrap,
 )
+from helpers.views import dashboard, widgets
 
 SENTENCE = (
     "The Rhine rises in the Alps, flows through Basel and Cologne, and ends in the North Sea."
@@ -48,6 +51,12 @@ class Cells(HTMLParser):
 
     def of(self, text: str) -> dict[str, str]:
         return next(cell for cell in self.cells if cell["text"] == text)
+
+
+@pytest.mark.parametrize("module", [tables, dashboard, widgets])
+def test_the_examples_of_the_docstrings_hold(module):
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
 
 
 def test_numbers_stand_on_the_right_and_texts_on_the_left():

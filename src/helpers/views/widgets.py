@@ -76,8 +76,9 @@ class View:
         plain = f'<style>{empty}{{display:none}}</style><div id="{name}">{plain}</div>'
         display({"text/html": plain, "text/plain": repr(self)}, raw=True)
         hide = f"<style>#{name}{{display:none}}{output}:has(#{name}){{display:none}}</style>"
-        view = _box(self.widget, style=hide)._repr_mimebundle_()[WIDGET_VIEW]
-        display({WIDGET_VIEW: view, "text/html": ""}, raw=True)
+        live = {"version_major": 2, "version_minor": 0}  # of the protocol of ipywidgets 7 and 8
+        live["model_id"] = _box(self.widget, style=hide).model_id
+        display({WIDGET_VIEW: live, "text/html": ""}, raw=True)
 
 
 def _box(*parts: ipywidgets.DOMWidget, style: str = LIVE) -> ipywidgets.VBox:
