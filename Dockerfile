@@ -17,7 +17,7 @@
 # The Python that the pins were made with.
 FROM python:3.11.13-slim-bookworm AS base
 
-# libnuma1: vLLM's CPU build is linked to it. g++: PyTorch compiles kernels on a GPU. openssl:
+# libnuma1: vLLM's CPU build is linked to it. g++: Triton and PyTorch compile on a GPU. openssl:
 # notebook 11 makes a certificate. tini: reaps servers whose notebook has gone.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ git libnuma1 make openssl tini \
@@ -34,7 +34,7 @@ FROM base AS sources
 
 COPY --chown=learner:learner Makefile pyproject.toml README.md LICENSE ./
 COPY --chown=learner:learner requirements requirements/
-COPY --chown=learner:learner scripts/setup_env.py scripts/
+COPY --chown=learner:learner scripts/setup_env.py scripts/floors.py scripts/
 COPY --chown=learner:learner src src/
 
 # As `make lab` does it, but listening to the outside of the container. There the port is that of
@@ -45,14 +45,17 @@ ENV PATH=/home/learner/vllm-score-notebooks/.venv/bin:$PATH \
 EXPOSE 8888
 ENTRYPOINT ["tini", "-g", "--"]
 CMD ["jupyter", "lab", "--ServerApp.ip=0.0.0.0", "--ServerApp.port=8888", "--no-browser", \
-     "--LabApp.default_url=/lab/tree/00_start_here.ipynb", "notebooks/00_start_here.ipynb"]
+     "--ServerApp.root_dir=/home/learner/vllm-score-notebooks", \
+     "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"]
 
 
 FROM sources AS gpu
 
-# What NVIDIA's container toolkit brings in: the driver's libraries and nvidia-smi.
+# What NVIDIA's container toolkit brings in: the driver's libraries and nvidia-smi. With an older
+# driver than CUDA 13 needs, the toolkit says so and does not start the container.
 ENV NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    NVIDIA_REQUIRE_CUDA=cuda>=13.0
 RUN PIP_NO_CACHE_DIR=1 make setup PROFILE=gpu
 # Merge the offline reranker, so that the first launch finds it ready.
 RUN python -c "from helpers.server import offline_model_path; offline_model_path()"

@@ -26,20 +26,20 @@ IN_VENV = PATH="$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
+# The first Python that will do; if none does, the first that was named, which says why it does not.
+PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+FIND_PYTHON = python=$(firstword $(PYTHONS)); for each in $(PYTHONS); do \
+	  if "$$each" scripts/setup_env.py --probe >/dev/null 2>&1; then python=$$each; break; fi; done
+
 setup: ## Build the environment .venv, or find it ready.
-	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
-	  if "$$python" scripts/setup_env.py --probe >/dev/null 2>&1; then \
-	    exec "$$python" scripts/setup_env.py $(SETUP_FLAGS); \
-	  fi; \
-	done; \
-	exec $(or $(PYTHON),python3) scripts/setup_env.py $(SETUP_FLAGS)
+	@$(FIND_PYTHON); exec "$$python" scripts/setup_env.py $(SETUP_FLAGS)
 
 # JUPYTER_PREFER_ENV_PATH: the kernel python3 is that of .venv, whatever the user has installed.
-# The default address is for those who copy it from the terminal, where no browser opens by itself.
+# The root is the clone: the notebooks link to its other folders. A kernel runs in its notebook's.
 lab: setup ## Open JupyterLab on the first notebook.
 	@$(IN_VENV) JUPYTER_PREFER_ENV_PATH=1 "$(BIN)/jupyter" lab --ServerApp.ip=127.0.0.1 \
-	  --LabApp.default_url=/lab/tree/00_start_here.ipynb \
-	  $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS) notebooks/00_start_here.ipynb
+	  --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS)
 
 demo: setup ## Launch a server and print the three forms of a score request.
 	@$(IN_VENV) "$(BIN)/python" -m helpers --launch
@@ -61,9 +61,9 @@ stop: ## End every score server that the notebooks left running.
 	@if [ -x "$(BIN)/python" ]; then "$(BIN)/python" -m helpers stop; \
 	else echo "There is no .venv here, so this clone has started no server."; fi
 
-# Locked with the oldest Python that is supported, so that the pins fit the newer ones too.
+# uv resolves for every supported Python, whichever runs it.
 lock: ## Recompile requirements/ from pyproject.toml.
-	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-	$(or $(PYTHON),python3.11) -m venv "$$folder"; \
-	"$$folder/bin/pip" install --quiet --upgrade pip packaging; \
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; $(FIND_PYTHON); \
+	"$$python" -m venv "$$folder"; \
+	"$$folder/bin/python" -m pip install --quiet packaging 'uv>=0.13,<0.14'; \
 	"$$folder/bin/python" scripts/lock.py $(LOCK_FLAGS)

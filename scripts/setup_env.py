@@ -1,61 +1,55 @@
 """Build .venv, the environment of the notebooks; what `make` runs before every target.
 
-Runs on the standard library alone. It looks whether this machine can do it, picks the profile,
-installs the pins of that profile, and writes a stamp last: a call that finds a valid stamp does
-nothing, and an environment without one is an interrupted install and is built anew.
+Runs on the standard library alone. It looks whether this machine can do it (floors.py), picks the
+profile, installs the pins of that profile, and writes a stamp last: a call that finds a valid stamp
+does nothing, and an environment without one is an interrupted install and is built anew.
 
 The syntax stays that of Python 3.6, so that an old Python can say that it is too old.
 """
 
 import argparse
+import ast
 import contextlib
-import ctypes
 import hashlib
 import importlib.util
 import json
 import os
 import platform
 import re
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import namedtuple
-from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-PYTHONS = ((3, 11), (3, 12), (3, 13))
-ARCHITECTURES = ("x86_64", "aarch64")
-# The oldest C library that the wheels of vLLM and torch are built for (manylinux_2_28).
-GLIBC = (2, 28)
-# Free disk space in GB: what .venv takes, the downloads, and a margin. Measured for the CPU
-# profile (3.4 GB and 0.9 GB); estimated for the GPU profile, whose CUDA libraries are larger.
-DISK_GB = {"cpu": 6, "gpu": 16}
-# The three processes of a server take about 2 GB, a kernel with pandas and the tests the rest.
-MEMORY_GB = 4
+from floors import (
+    NO_DRIVER,
+    REPOSITORY,
+    Refusal,
+    ask_driver,
+    check_cpu,
+    check_platform,
+    check_python,
+    check_room,
+    gpu_obstacles,
+    this_machine,
+)
+
 # pip asks here only for the CPU build of torch, and only if its own sources lack it.
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 NOT_FOUND = "No matching distribution found for "
-REMOTE_HINT = (
-    "The notebooks also work with a server that runs elsewhere. There, in a network you trust:\n"
-    "  vllm serve BAAI/bge-reranker-v2-m3 --host 0.0.0.0 --port 8000\n"
-    "Here, with Python 3.11 or newer, in this folder:\n"
-    "  pip install jupyterlab -e .\n"
-    "  SCORE_SERVER_URL=http://that-machine:8000 jupyter lab notebooks/00_start_here.ipynb"
+# The settings of pip that say where packages come from, and how to get there.
+PIP_SOURCES = (
+    *("index-url", "extra-index-url", "no-index", "find-links", "trusted-host", "cert"),
+    *("client-cert", "proxy", "timeout", "default-timeout", "retries", "keyring-provider"),
+    *("use-feature", "cache-dir", "no-cache-dir"),
 )
-
-Machine = namedtuple("Machine", "system architecture libc cpu_flags free_disk free_memory")
-
-
-class Refusal(Exception):
-    """This machine, or its state, cannot carry the environment; the text says what to do."""
-
-
-def dotted(version):
-    """Write a version tuple as text."""
-    return ".".join(map(str, version))
+# JupyterLab shall not ask whether it may fetch news, nor look for a newer version than the pinned.
+LAB_SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+}
 
 
 def report(text=""):
@@ -63,18 +57,9 @@ def report(text=""):
     print(text, flush=True)
 
 
-# What this machine is, and whether that is enough.
-
-
-def check_python(version):
-    """Refuse a Python version, given as a tuple, that the pins do not serve."""
-    if tuple(version[:2]) in PYTHONS:
-        return
-    age = "older" if tuple(version[:2]) < PYTHONS[0] else "newer"
-    raise Refusal(
-        "Python 3.11, 3.12 or 3.13 is needed; this is Python %s, which is %s.\n"
-        "Install one of them and name it: make PYTHON=python3.12 lab" % (dotted(version[:3]), age)
-    )
+def is_there(module):
+    """Tell whether a module could be imported."""
+    return importlib.util.find_spec(module) is not None
 
 
 def check_venv_module():
@@ -85,124 +70,10 @@ def check_venv_module():
     """
     if not (is_there("venv") and (is_there("ensurepip") or is_there("pip"))):
         raise Refusal(
-            "This Python (%s) cannot create environments: its venv module is not complete.\n"
-            "On Debian and Ubuntu: sudo apt install python3-venv. "
-            "Or name another Python: make PYTHON=python3.12 lab" % sys.executable
+            f"This Python ({sys.executable}) cannot create environments: its venv module is not "
+            "complete.\nOn Debian and Ubuntu: sudo apt install python3-venv. "
+            "Or name another Python: make PYTHON=python3.12 lab"
         )
-
-
-def is_there(module):
-    """Tell whether a module could be imported."""
-    return importlib.util.find_spec(module) is not None
-
-
-def check_platform(machine):
-    """Refuse an operating system or a processor family that vLLM is not built for."""
-    if machine.system != "Linux" or machine.architecture not in ARCHITECTURES:
-        raise Refusal(
-            "vLLM runs on Linux, on x86-64 or aarch64 (ARM64) processors; this is %s on %s.\n%s"
-            % (machine.system, machine.architecture, REMOTE_HINT)
-        )
-    if machine.libc[0] != "glibc" or machine.libc[1] < GLIBC:
-        raise Refusal(
-            "vLLM is built for Linux with glibc %d.%d or newer; this system has %s.\n%s"
-            % (
-                *GLIBC,
-                " ".join([machine.libc[0] or "another C library", dotted(machine.libc[1])]),
-                REMOTE_HINT,
-            )
-        )
-
-
-def check_room(machine, profile, already_there=0):
-    """Refuse a machine that lacks the instructions, the disk or the memory for a profile.
-
-    already_there: bytes of disk that an earlier environment holds and the new one takes over.
-    """
-    if (
-        profile == "cpu"
-        and machine.architecture == "x86_64"
-        and not machine.cpu_flags & {"avx2", "avx512f"}
-    ):
-        raise Refusal(
-            "vLLM on a processor needs AVX2 instructions, and this one has none "
-            "(no avx2 among the flags in /proc/cpuinfo).\n" + REMOTE_HINT
-        )
-    missing = DISK_GB[profile] - (machine.free_disk + already_there) / 1e9
-    if missing > 0:
-        raise Refusal(
-            "Not enough disk space: the %s profile needs %d GB free, and there are %.1f GB.\n"
-            "Free %.1f GB more, or put a clone of this repository on a larger disk."
-            % (profile, DISK_GB[profile], machine.free_disk / 1e9, missing)
-        )
-    if machine.free_memory < MEMORY_GB * 1e9:
-        raise Refusal(
-            "Not enough memory: a score server and a notebook need %d GB free, and there are "
-            "%.1f GB.\nClose other programs (a score server that still runs: make stop), or:\n%s"
-            % (MEMORY_GB, machine.free_memory / 1e9, REMOTE_HINT)
-        )
-
-
-def check_libraries(profile):
-    """Refuse a system without the one library that vLLM's CPU build expects to find there."""
-    if profile != "cpu":
-        return
-    try:
-        ctypes.CDLL("libnuma.so.1")
-    except OSError:
-        raise Refusal(
-            "vLLM's CPU build needs the system's library libnuma, which is not installed.\n"
-            "On Debian and Ubuntu: sudo apt install libnuma1. On Fedora: sudo dnf install "
-            "numactl-libs. Then call make again."
-        ) from None
-
-
-def this_machine():
-    """Look at this machine: sizes in bytes, processor flags as a set."""
-    linux = platform.system() == "Linux"
-    return Machine(
-        system=platform.system(),
-        architecture=platform.machine(),
-        libc=libc(*platform.libc_ver()),
-        cpu_flags=cpu_flags(Path("/proc/cpuinfo").read_text()) if linux else frozenset(),
-        free_disk=shutil.disk_usage(str(REPOSITORY)).free,
-        free_memory=free_memory() if linux else 0,
-    )
-
-
-def libc(name, version):
-    """Return the name of the C library and its version as a tuple."""
-    return name, tuple(int(part) for part in version.split(".") if part.isdigit())
-
-
-def cpu_flags(cpuinfo):
-    """Read the instruction sets from the text of /proc/cpuinfo."""
-    found = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
-    return frozenset(found.group(1).split()) if found else frozenset()
-
-
-def free_memory(meminfo=Path("/proc/meminfo"), cgroup=Path("/sys/fs/cgroup")):
-    """Return the memory in bytes that programs can still take, inside a container's limit too."""
-    kilobytes = re.search(r"MemAvailable:\s+(\d+)", meminfo.read_text()).group(1)
-    free = int(kilobytes) * 1024
-    limit, used = cgroup / "memory.max", cgroup / "memory.current"
-    if limit.exists() and limit.read_text().strip() != "max":
-        # The page cache counts as used there, but it gives way.
-        cache = re.search(r"^inactive_file (\d+)", (cgroup / "memory.stat").read_text(), re.M)
-        held = int(used.read_text()) - int(cache.group(1))
-        free = min(free, int(limit.read_text()) - held)
-    return free
-
-
-def gpu_answers(command="nvidia-smi"):
-    """Tell whether an NVIDIA driver answers and names a GPU."""
-    try:
-        done = subprocess.run(
-            [command, "-L"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0 and b"GPU " in done.stdout
 
 
 # What the environment should be, and what it is.
@@ -214,9 +85,14 @@ def pins(path):
     return [line for line in lines if line]
 
 
+def name_of(pin):
+    """Return the name that a pin begins with, in its normal form."""
+    return re.sub("[-_.]+", "-", re.split("[ =;]", pin)[0]).lower()
+
+
 def pin_for(name, path):
     """Return the one line of a pin file that pins a package."""
-    (found,) = [pin for pin in pins(path) if pin.split("==")[0] == name]
+    (found,) = [pin for pin in pins(path) if name_of(pin) == name]
     return found
 
 
@@ -232,9 +108,10 @@ def stamp_key(repository, profile, python_version):
     for part in (
         profile,
         python_version,
-        pins(repository / "requirements" / (profile + ".txt")),
+        pins(repository / "requirements" / f"{profile}.txt"),
         {name: described[name] for name in ("build-system", "project")},
         (repository / "requirements" / "vllm-shim" / "pyproject.toml").read_text(),
+        LAB_SETTINGS,
     ):
         digest.update(json.dumps(part, sort_keys=True).encode() + b"\0")
     return digest.hexdigest()
@@ -249,10 +126,17 @@ class Environment:
         self.python = self.folder / "bin" / "python"
         self.stamp = self.folder / "setup-stamp.json"
         self.log = self.folder / "setup.log"
+        self._pip_variables = None
+
+    def pip_variables(self):
+        """Return the variables for its pip, which is asked for its settings once."""
+        if self._pip_variables is None:
+            self._pip_variables = pip_environment(self.python)
+        return self._pip_variables
 
     def pin_file(self, profile):
         """Return the path of the pins of a profile."""
-        return self.repository / "requirements" / (profile + ".txt")
+        return self.repository / "requirements" / f"{profile}.txt"
 
     def read_stamp(self):
         """Return the stamp as a dict; empty where no install was finished."""
@@ -261,28 +145,23 @@ class Environment:
         return {}
 
     def write_stamp(self, key, profile, names):
-        """Declare the environment finished, all at once."""
+        """Declare the environment finished, all at once: a half-written stamp is none."""
         draft = self.stamp.with_suffix(".draft")
         stamp = {"key": key, "profile": profile, "folder": str(self.folder), "packages": names}
         draft.write_text(json.dumps(stamp))
         os.replace(str(draft), str(self.stamp))
 
     def python_version(self):
-        """Return the version of the Python it was created with, or None."""
-        with contextlib.suppress(OSError):
-            found = re.search(
-                r"^version *= *(\S+)", (self.folder / "pyvenv.cfg").read_text(), re.MULTILINE
-            )
-            return found and found.group(1)
-        return None
+        """Ask its interpreter for its version; None where that does not start any more."""
+        command = [str(self.python), "-c", "import platform; print(platform.python_version())"]
+        try:
+            return subprocess.check_output(command, stderr=subprocess.DEVNULL).decode().strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
 
     def python_runs(self):
         """Tell whether its interpreter still starts."""
-        try:
-            done = subprocess.run([str(self.python), "-c", ""], stderr=subprocess.DEVNULL)
-        except OSError:
-            return False
-        return done.returncode == 0
+        return self.python_version() is not None
 
     def packages_inside(self):
         """Count the distributions in it."""
@@ -296,91 +175,103 @@ class Environment:
         return sum(os.lstat(file).st_size for file in files)
 
 
-# Installing, with a line that shows how far it is.
+# Installing.
 
 
 class Ticker:
-    """A progress line: rewritten in a terminal, written every ten seconds elsewhere."""
+    """Says every ten seconds how far pip is."""
 
     def __init__(self, total, count_installed):
         self.total = total
         self.count_installed = count_installed
-        self.looked_up = 0
-        self.now = "asking the package index"
-        self.installing = False
-        self.stopped = threading.Event()
+        self.before = count_installed()
+        self.fetched = 0
+        self.step = "asking the package index"
         self.began = time.monotonic()
+        self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self):
-        self.before = self.count_installed()
         self.thread.start()
         return self
 
     def __exit__(self, *error):
         self.stopped.set()
         self.thread.join()
-        if sys.stdout.isatty():
-            report()
 
     def read(self, line):
         """Take in one line of what pip prints."""
         met = re.match(r"(?:Collecting|Processing|Requirement already satisfied:) (\S+)", line)
+        size = re.match(r" +Downloading .*(\([\d.]+ [kMG]B\))", line)
         if met:
-            self.looked_up += 1
-            self.now = re.split("[=-]", met.group(1).split("/")[-1])[0]
-        elif line.lstrip().startswith("Downloading"):
-            size = re.search(r"\([\d.]+ [kMG]B\)", line)
-            self.now = " ".join([self.now.split(" (")[0], size.group(0) if size else ""]).strip()
+            self.fetched += 1
+            name = re.split(r"[=<>]|-\d", met.group(1).split("/")[-1])[0]
+            self.step = f"fetching {self.fetched} of {self.total} packages: {name}"
+        elif size:
+            self.step += " " + size.group(1)
         elif line.startswith("Installing collected packages"):
-            self.installing = True
-
-    def text(self):
-        """Say where the install stands."""
-        seconds = time.monotonic() - self.began
-        if self.installing:
-            done = min(max(self.count_installed() - self.before, 0), self.total)
-            step = "unpacking %d of %d packages" % (done, self.total)
-        else:
-            step = "fetching %d of %d packages: %s" % (self.looked_up, self.total, self.now)
-        return "    %3d s  %s" % (seconds, step)
+            self.step = None
 
     def _run(self):
-        terminal = sys.stdout.isatty()
-        while not self.stopped.wait(0.5 if terminal else 10):
-            if terminal:
-                width = shutil.get_terminal_size().columns - 1
-                sys.stdout.write("\r" + self.text()[:width].ljust(width))
-                sys.stdout.flush()
-            else:
-                report(self.text())
+        while not self.stopped.wait(10):
+            unpacked = min(max(self.count_installed() - self.before, 0), self.total)
+            step = self.step or f"unpacking {unpacked} of {self.total} packages"
+            report(f"    {time.monotonic() - self.began:3.0f} s  {step}")
 
 
-def pip_environment():
-    """Return the variables for pip: the user's sources stay, what would misplace packages goes."""
+def pip_settings(python):
+    """Return what pip's files and variables say about where packages come from.
+
+    Everything else in them is for other installs: a constraint, a target folder or a demand for
+    hashes would only break that of exact pins.
+    """
+    done = subprocess.run(
+        [str(python), "-m", "pip", "config", "list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        # A quiet pip would not answer.
+        env=dict(os.environ, PIP_QUIET="0"),
+    )
+    if done.returncode:
+        raise Refusal(f"pip cannot read its own settings:\n  {done.stdout.strip()}")
+    settings = {}
+    # pip's order: an environment variable beats the section of a command, and that beats [global].
+    for section in ("global", "install", ":env:"):
+        start = rf"^{section}\.({'|'.join(PIP_SOURCES)})=(.*)$"
+        for name, value in re.findall(start, done.stdout, re.MULTILINE):
+            settings[name] = ast.literal_eval(value)
+    return settings
+
+
+def pip_environment(python):
+    """Return the variables for the pip of an interpreter: the user's sources, and no file."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONPATH", "PYTHONHOME")
+        if not name.startswith("PIP_") and name not in ("PYTHONPATH", "PYTHONHOME")
     }
-    return dict(kept, PIP_USER="0", PIP_NO_INPUT="1", PYTHONUNBUFFERED="1")
+    for name, value in pip_settings(python).items():
+        kept["PIP_" + name.upper().replace("-", "_")] = value
+    return dict(kept, PIP_CONFIG_FILE=os.devnull, PIP_NO_INPUT="1", PYTHONUNBUFFERED="1")
 
 
 def pip(environment, arguments, total=1):
     """Run pip in an environment, its output in the log; return its exit status and last lines."""
     command = [str(environment.python), "-m", "pip", "install", "--no-deps", *arguments]
-    command += ["--disable-pip-version-check", "--progress-bar=off"]
+    # Python compiles what it imports. That of all 28,000 files would take as long as the rest.
+    command += ["--no-compile", "--disable-pip-version-check", "--progress-bar=off"]
     tail = []
     with open(str(environment.log), "a") as log, contextlib.ExitStack() as stack:
         ticker = stack.enter_context(Ticker(total, environment.packages_inside))
-        log.write("$ %s\n" % " ".join(command))
+        log.write(f"$ {' '.join(command)}\n")
         process = stack.enter_context(
             subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 universal_newlines=True,
-                env=pip_environment(),
+                env=environment.pip_variables(),
             )
         )
         try:
@@ -402,23 +293,27 @@ def install(environment, arguments, total=1):
         raise failure(environment, arguments, tail)
 
 
-def failure(environment, arguments, tail):
+def failure(environment, arguments, tail, hint=""):
     """Say what pip could not install, and why."""
     return Refusal(
-        "pip could not install %s. Its last lines:\n  %s\nThe whole log: %s\n"
+        f"pip could not install {arguments[-1]}. Its last lines:\n  "
+        + "\n  ".join(tail)
+        + f"\nThe whole log: {environment.log}\n{hint}"
         "Once the cause is gone, call make again: it goes on from the downloads that pip has kept."
-        % (arguments[-1], "\n  ".join(tail), environment.log)
     )
 
 
 def install_cpu_torch(environment, requirement):
     """Install the CPU build of torch from pip's own sources, or else from PyTorch's CPU index."""
-    status, tail = pip(environment, [requirement])
+    arguments, hint = [requirement], ""
+    status, tail = pip(environment, arguments)
     if status and any(NOT_FOUND + "torch" in line for line in tail):
-        report("    pip's own sources do not have it: asking %s" % CPU_TORCH_INDEX)
-        install(environment, ["--index-url", CPU_TORCH_INDEX, requirement])
-    elif status:
-        raise failure(environment, [requirement], tail)
+        report(f"    pip's own sources do not have it: asking {CPU_TORCH_INDEX}")
+        arguments = ["--index-url", CPU_TORCH_INDEX, requirement]
+        hint = "A folder with its wheel will do as well: PIP_FIND_LINKS=/that/folder make setup\n"
+        status, tail = pip(environment, arguments)
+    if status:
+        raise failure(environment, arguments, tail, hint)
 
 
 def create(environment):
@@ -434,21 +329,34 @@ def create(environment):
     if not own_pip:
         command = [sys.executable, "-m", "pip", "--python", str(environment.python), "install"]
         command += ["--quiet", "--disable-pip-version-check", "pip"]
-        if subprocess.call(command, env=pip_environment()):
+        if subprocess.call(command, env=pip_environment(sys.executable)):
             raise Refusal(
-                "The pip of this Python (%s) could not put a pip into .venv; what it said stands "
-                "above. It takes pip 22.3 or newer: %s -m pip install --upgrade pip"
-                % (sys.executable, sys.executable)
+                f"The pip of this Python ({sys.executable}) could not put a pip into .venv; what "
+                "it said stands above. It takes pip 22.3 or newer: "
+                f"{sys.executable} -m pip install --upgrade pip"
             )
+
+
+def check_torch(environment, profile):
+    """Refuse a torch without CUDA in the GPU profile, and one with it in the CPU profile."""
+    (facts,) = environment.folder.glob("lib/python*/site-packages/torch/version.py")
+    torch = runpy.run_path(str(facts))
+    if bool(torch["cuda"]) != (profile == "gpu"):
+        built, needed = ("with", "without") if torch["cuda"] else ("without", "with")
+        raise Refusal(
+            f"pip has installed torch {torch['__version__']}, built {built} CUDA, and the "
+            f"{profile} profile needs one {needed} CUDA.\nOne of pip's sources holds that build; "
+            "`pip config list` shows them. Take that source out, then call make again."
+        )
 
 
 def fill(environment, profile, dropped):
     """Bring an environment to the pins of a profile and take dropped packages out."""
     pin_file = environment.pin_file(profile)
     if dropped:
-        report("  taking out %s" % ", ".join(dropped))
+        report(f"  taking out {', '.join(dropped)}")
         command = [str(environment.python), "-m", "pip", "uninstall", "--yes", "--quiet"]
-        subprocess.run([*command, *dropped], check=True, env=pip_environment())
+        subprocess.run([*command, *dropped], check=True, env=environment.pip_variables())
     report("  step 1 of 4: the installer")
     install(environment, [pin_for("pip", pin_file), pin_for("setuptools", pin_file)], total=2)
     report("  step 2 of 4: torch")
@@ -457,6 +365,7 @@ def fill(environment, profile, dropped):
         install_cpu_torch(environment, torch)
     else:
         install(environment, [torch])
+    check_torch(environment, profile)
     report("  step 3 of 4: vLLM, JupyterLab and what they need")
     install(environment, ["-r", str(pin_file)], total=len(pins(pin_file)))
     report("  step 4 of 4: the helpers of the notebooks")
@@ -467,49 +376,99 @@ def fill(environment, profile, dropped):
         shutil.copytree(str(environment.repository / "requirements" / "vllm-shim"), str(shim))
         install(environment, ["--no-build-isolation", "--force-reinstall", str(shim)])
     install(environment, ["--no-build-isolation", "--editable", str(environment.repository)])
+    settings = environment.folder / "share" / "jupyter" / "lab" / "settings"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "overrides.json").write_text(json.dumps(LAB_SETTINGS))
+
+
+def choose_profile(asked, machine, already_there=0):
+    """Choose the build of vLLM: that for a GPU where nothing stands in its way.
+
+    Args:
+        asked: "cpu" or "gpu" where the choice was made; None to choose by looking.
+        machine: The Machine to judge.
+        already_there: Bytes of disk that the new environment takes over.
+
+    Raises:
+        Refusal: The GPU was asked for and is certain not to serve.
+    """
+    if asked == "cpu":
+        return asked
+    driver = ask_driver()
+    obstacles = list(gpu_obstacles(machine, driver))
+    if asked == "gpu":
+        for text, certain in obstacles:
+            if certain:
+                raise Refusal(
+                    f"vLLM's GPU build cannot work here: {text}\n"
+                    "Without the GPU: make PROFILE=cpu lab"
+                )
+            report(f"Warning: vLLM's GPU build may not work here: {text}")
+        return asked
+    if driver == NO_DRIVER:
+        return "cpu"
+    try:
+        check_room(machine, "gpu", already_there)
+    except Refusal as refusal:
+        obstacles.append((str(refusal).splitlines()[0], True))
+    if obstacles:
+        why = " ".join(text for text, _ in obstacles)
+        report(f"NVIDIA's driver is here, but vLLM's GPU build will not do: {why}")
+    return "cpu" if obstacles else "gpu"
 
 
 def set_up(environment, profile=None, this_python=False, machine=None):
-    """Make the environment ready; return True if there was anything to do.
+    """Make the environment ready.
 
-    profile: "cpu" or "gpu"; None keeps the one that is there, or chooses by looking.
-    this_python: rebuild an environment of another Python version than the running one.
-    machine: what to judge instead of this machine.
+    Args:
+        environment: The Environment to build or to bring up to date.
+        profile: "cpu" or "gpu"; None keeps the one that is there, or chooses by looking.
+        this_python: Rebuild an environment of another Python version than the running one.
+        machine: What to judge instead of this machine.
+
+    Returns:
+        Whether there was anything to do.
     """
+    machine = machine or this_machine()
     running = platform.python_version()
     stamp = environment.read_stamp()
     version = environment.python_version()
-    wanted = profile or stamp.get("profile") or ("gpu" if gpu_answers() else "cpu")
+    there = stamp.get("profile")
     usable = (
-        stamp.get("profile") == wanted
+        there is not None
+        and profile in (None, there)
         # The scripts inside name the folder they were installed in: a moved clone starts anew.
         and stamp.get("folder") == str(environment.folder)
         and version is not None
         and (not this_python or version.split(".")[:2] == running.split(".")[:2])
         and environment.python_runs()
     )
-    if usable and stamp.get("key") == stamp_key(environment.repository, wanted, version):
-        if profile is None and wanted == "cpu" and gpu_answers():
-            report(
-                "An NVIDIA driver answers here, but .venv holds the CPU build of vLLM. "
-                "To change that: make PROFILE=gpu setup"
-            )
+    if usable and stamp.get("key") == stamp_key(environment.repository, there, version):
+        if (profile, there) == (None, "cpu"):
+            driver = ask_driver()
+            if driver.capabilities and not list(gpu_obstacles(machine, driver)):
+                report(
+                    "An NVIDIA GPU is here, but .venv holds the CPU build of vLLM. "
+                    "To change that: make PROFILE=gpu setup"
+                )
         return False
     check_venv_module()
     already_there = environment.size() if environment.folder.exists() else 0
-    check_room(machine or this_machine(), wanted, already_there)
-    check_libraries(wanted)
-    names = [re.split("[ =;]", pin)[0] for pin in pins(environment.pin_file(wanted))]
+    wanted = choose_profile(profile or there, machine, already_there)
+    check_room(machine, wanted, already_there)
+    if wanted == "cpu":
+        check_cpu(machine)
+    names = sorted(map(name_of, pins(environment.pin_file(wanted))))
     began = time.monotonic()
     if usable:
-        report("The pins have changed: bringing .venv (%s profile) up to date." % wanted)
-        dropped = sorted(set(stamp.get("packages", ())) - set(names))
+        report(f"The pins have changed: bringing .venv ({wanted} profile) up to date.")
+        dropped = sorted(set(map(name_of, stamp.get("packages", ()))) - set(names))
         environment.stamp.unlink()
     else:
         why = "rebuilding" if environment.folder.exists() else "building"
         report(
-            "Setting up: %s .venv, %s profile, Python %s, %d packages. "
-            "This takes a few minutes the first time." % (why, wanted, running, len(names))
+            f"Setting up: {why} .venv, {wanted} profile, Python {running}, {len(names)} packages. "
+            "This takes a few minutes the first time."
         )
         dropped = []
         create(environment)
@@ -517,7 +476,7 @@ def set_up(environment, profile=None, this_python=False, machine=None):
     fill(environment, wanted, dropped)
     environment.write_stamp(stamp_key(environment.repository, wanted, version), wanted, names)
     seconds, size = time.monotonic() - began, environment.size() / 1e9
-    report("Ready after %d s; .venv takes %.1f GB." % (seconds, size))
+    report(f"Ready after {seconds:.0f} s; .venv takes {size:.1f} GB.")
     return True
 
 
@@ -552,11 +511,12 @@ def main(arguments=None, version=sys.version_info, machine=None, repository=REPO
         if options.probe:
             check_venv_module()
             return 0
-        check_platform(machine or this_machine())
+        machine = machine or this_machine()
+        check_platform(machine)
         with alone(repository):
             set_up(Environment(repository), options.profile, options.this_python, machine)
     except Refusal as refusal:
-        print("\nSet-up stopped. %s" % refusal, file=sys.stderr)
+        print(f"\nSet-up stopped. {refusal}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nSet-up interrupted. The next call starts it again.", file=sys.stderr)

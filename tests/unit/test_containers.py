@@ -17,7 +17,7 @@ from dockerfile_parse import DockerfileParser
 from dockerfile_parse.parser import image_from
 from packaging.specifiers import SpecifierSet
 
-import setup_env
+import floors
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGETS = ("cpu", "gpu")
@@ -100,7 +100,7 @@ def test_every_stage_derives_from_a_whole_version_or_from_an_earlier_stage():
 def test_the_python_of_the_image_is_one_that_the_project_runs_on():
     (version,) = re.findall(r"^python:([\d.]+)", STAGES["base"].parent)
     assert version in SpecifierSet(PROJECT["requires-python"])
-    assert tuple(map(int, version.split(".")[:2])) in setup_env.PYTHONS
+    assert tuple(map(int, version.split(".")[:2])) in floors.PYTHONS
 
 
 @pytest.mark.parametrize("stage", ["base", *TARGETS])
@@ -138,7 +138,7 @@ def test_every_call_of_make_names_a_target_that_is_there():
 @pytest.mark.parametrize("stage", TARGETS)
 def test_a_target_is_set_up_for_the_profile_that_it_is_named_after(stage):
     profiles = re.findall(r"make setup PROFILE=(\w+)", " ".join(steps(stage, "RUN")))
-    assert profiles == [stage] and stage in setup_env.DISK_GB
+    assert profiles == [stage] and stage in floors.DISK_GB
 
 
 def test_the_images_have_the_offline_reranker_before_anybody_asks_for_it(tmp_path):
@@ -157,8 +157,9 @@ def test_jupyterlab_opens_what_make_lab_opens_and_keeps_its_token(stage):
     words = command(stage)
     assert words[:2] == ["jupyter", "lab"] and "--ServerApp.ip=0.0.0.0" in words
     (page,) = [word for word in words if word.startswith("--LabApp.default_url=")]
-    assert page in MAKEFILE and words[-1] in MAKEFILE
-    assert (REPOSITORY / words[-1]).is_file()
+    assert page in MAKEFILE
+    assert (REPOSITORY / page.partition("/lab/tree/")[2]).is_file()
+    assert f"--ServerApp.root_dir={steps('base', 'WORKDIR')[-1]}" in words
     assert not re.search("token|password|allow-root", " ".join(words))
     assert "JUPYTER_PREFER_ENV_PATH=1" in " ".join(steps(stage, "ENV"))
 
@@ -173,7 +174,8 @@ def test_what_is_copied_is_in_the_repository(stage):
 
 def test_the_set_up_finds_all_that_it_reads():
     named = {PROJECT["readme"], *PROJECT["license-files"], "Makefile", "pyproject.toml"}
-    assert named | {"requirements", "scripts/setup_env.py", "src"} <= set(copied("sources"))
+    set_up = {"scripts/setup_env.py", "scripts/floors.py"}
+    assert named | set_up | {"requirements", "src"} <= set(copied("sources"))
 
 
 def test_what_git_ignores_stays_out_of_the_image_and_so_do_keys():
@@ -233,6 +235,6 @@ def test_the_development_container_is_a_stage_of_the_dockerfile_and_runs_as_its_
 
 def test_the_development_container_asks_for_what_the_set_up_needs():
     needs = DEVCONTAINER["hostRequirements"]
-    assert int(needs["storage"].removesuffix("gb")) >= setup_env.DISK_GB["cpu"]
-    assert int(needs["memory"].removesuffix("gb")) >= 2 * setup_env.MEMORY_GB
+    assert int(needs["storage"].removesuffix("gb")) >= floors.DISK_GB["cpu"]
+    assert int(needs["memory"].removesuffix("gb")) >= 2 * floors.MEMORY_GB
     assert needs["cpus"] >= 4

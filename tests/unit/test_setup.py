@@ -25,20 +25,26 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import floors
 import setup_env
 
 REPOSITORY = Path(__file__).parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 SHIM = tomllib.loads((REPOSITORY / "requirements/vllm-shim/pyproject.toml").read_text())["project"]
-CAPABLE = setup_env.Machine(
+CAPABLE = floors.Machine(
     system="Linux",
     architecture="x86_64",
     libc=("glibc", (2, 36)),
     cpu_flags=frozenset({"avx2"}),
     free_disk=100_000_000_000,
     free_memory=16_000_000_000,
+    compiler=True,
+    python_header=True,
 )
 PROFILES = pytest.mark.parametrize("profile", ["cpu", "gpu"])
+
+
+# The files agree with each other.
 
 
 def pinned(profile: str) -> dict[str, Requirement]:
@@ -51,9 +57,6 @@ def direct(profile: str) -> list[Requirement]:
     extras = PROJECT["tool"]["profiles"][profile]["extras"]
     stated = [*PROJECT["project"]["dependencies"], *(r for name in extras for r in optional[name])]
     return [Requirement(text) for text in stated]
-
-
-# The files agree with each other.
 
 
 @PROFILES
@@ -72,7 +75,7 @@ def test_pin_files_hold_exact_versions_and_nothing_else(profile: str) -> None:
     for line in setup_env.pins(REPOSITORY / "requirements" / f"{profile}.txt"):
         requirement = Requirement(line)
         assert requirement.url is None
-        assert [part.operator for part in requirement.specifier] == ["=="], line
+        assert next(part.operator for part in requirement.specifier) in ("==", "==="), line
         assert "--" not in line, line
 
 
@@ -88,9 +91,10 @@ def test_the_cpu_profile_brings_no_gpu_package() -> None:
     assert "vllm" not in pinned("cpu")
 
 
-def test_only_the_cpu_profile_pins_a_local_build() -> None:
+def test_only_the_cpu_profile_pins_a_local_build_and_the_gpu_profile_shuts_it_out() -> None:
     assert [str(pin) for pin in pinned("cpu").values() if "+" in str(pin)] == ["torch==2.13.0+cpu"]
     assert not [str(pin) for pin in pinned("gpu").values() if "+" in str(pin)]
+    assert "2.13.0+cpu" not in pinned("gpu")["torch"].specifier
 
 
 def test_both_profiles_and_the_shim_bring_the_same_vllm() -> None:
@@ -107,13 +111,13 @@ def test_the_conda_environment_is_the_gpu_profile() -> None:
     python, pip, from_pip = environment["dependencies"]
     assert environment["name"] == PROJECT["project"]["name"]
     assert environment["channels"] == ["conda-forge"]
-    assert tuple(map(int, python.removeprefix("python=").split("."))) in setup_env.PYTHONS
+    assert tuple(map(int, python.removeprefix("python=").split("."))) in floors.PYTHONS
     assert pip == "pip"
     assert from_pip == {"pip": ["-r requirements/gpu.txt", "-e ."]}
 
 
 def test_the_supported_pythons_are_stated_alike() -> None:
-    oldest = setup_env.dotted(setup_env.PYTHONS[0])
+    oldest = floors.dotted(floors.PYTHONS[0])
     assert PROJECT["project"]["requires-python"] == f">={oldest}"
     assert SHIM["requires-python"] == f">={oldest}"
     assert PROJECT["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
@@ -134,7 +138,7 @@ def test_the_environment_holds_exactly_the_pins() -> None:
     }
     for name, pin in pinned(profile).items():
         if pin.marker is None or pin.marker.evaluate():
-            assert f"{name}=={installed[name]}" == f"{name}{pin.specifier}"
+            assert installed[name] in pin.specifier, str(pin)
     assert installed["vllm"] == (SHIM["version"] if profile == "cpu" else "0.32.0")
 
 
@@ -159,7 +163,10 @@ def test_make_lab_listens_on_loopback_and_keeps_the_token() -> None:
     command = make("--dry-run", "lab").replace("\\\n", "").split('jupyter" lab')[1].strip()
     assert "--ServerApp.ip=127.0.0.1" in command
     assert "token" not in command
-    assert command.endswith("notebooks/00_start_here.ipynb")
+    # The clone is the root, so that a notebook's links to other folders lead somewhere.
+    assert f'--ServerApp.root_dir="{REPOSITORY}"' in command
+    (page,) = re.findall(r"default_url=/lab/tree/(\S+)", command)
+    assert (REPOSITORY / page).is_file()
 
 
 def test_make_passes_profile_and_python_on() -> None:
@@ -167,6 +174,32 @@ def test_make_passes_profile_and_python_on() -> None:
     assert "setup_env.py --profile gpu --this-python" in setup
     assert sys.executable in setup
     assert "--profile" not in make("--dry-run", "setup", "PROFILE=", "PYTHON=")
+
+
+@pytest.mark.parametrize(
+    ("programs", "words"),
+    [
+        ({"chromium": "exit"}, ["Chromium is installed", "make test"]),
+        ({"apt-get": "echo $1", "id": "echo 0"}, ["make test"]),
+        ({"apt-get": "echo no network; exit 100", "id": "echo 0"}, ["no network", "skipped"]),
+        ({"apt-get": "exit", "id": "echo 1000"}, ["as root", "skipped", "make test"]),
+        ({"id": "echo 0"}, ["no apt-get", "skipped", "make test"]),
+    ],
+)
+def test_ci_gets_chromium_where_it_can_and_says_where_it_cannot(programs, words, tmp_path) -> None:
+    """The programs stand in for the machine's, which has a Chromium or a network, or has not."""
+    for name in ("bash", "dirname", "tail", "timeout"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    for name, script in {"make": 'echo make "$@"', **programs}.items():
+        (tmp_path / name).write_text(f"#!{shutil.which('sh')}\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "clone/.ci").mkdir(parents=True)
+    script = shutil.copy(REPOSITORY / ".ci/run", tmp_path / "clone/.ci")
+    run = [tmp_path / "bash", script]
+    done = subprocess.run(run, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [word for word in words if word not in done.stdout] == []
+    assert done.stdout.endswith("make test\n")
 
 
 def test_the_kernel_is_that_of_the_environment_whatever_the_user_has(tmp_path: Path) -> None:
@@ -189,9 +222,10 @@ def test_the_kernel_is_that_of_the_environment_whatever_the_user_has(tmp_path: P
 # What the set-up refuses.
 
 
-def test_setup_still_parses_on_an_old_python() -> None:
-    source = (REPOSITORY / "scripts/setup_env.py").read_text()
-    ast.parse(source, feature_version=(3, 6))
+def test_the_set_up_still_parses_on_an_old_python() -> None:
+    for name in ("setup_env", "floors"):
+        source = (REPOSITORY / f"scripts/{name}.py").read_text()
+        ast.parse(source, feature_version=(3, 6))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +234,7 @@ def test_setup_still_parses_on_an_old_python() -> None:
 def test_an_unsupported_python_is_refused(version, age, tmp_path, capsys) -> None:
     assert setup_env.main([], version, CAPABLE, tmp_path) == 1
     said = capsys.readouterr().err
-    assert f"this is Python {setup_env.dotted(version)}, which is {age}" in said
+    assert f"this is Python {floors.dotted(version)}, which is {age}" in said
     assert "make PYTHON=" in said
     assert list(tmp_path.iterdir()) == []
 
@@ -211,7 +245,7 @@ def test_an_unsupported_python_is_refused(version, age, tmp_path, capsys) -> Non
         ({"system": "Darwin", "architecture": "arm64"}, "this is Darwin on arm64"),
         ({"architecture": "riscv64"}, "this is Linux on riscv64"),
         ({"libc": ("", ())}, "has another C library"),
-        ({"libc": ("glibc", (2, 17))}, "has glibc 2.17"),
+        ({"libc": ("glibc", (2, 28))}, "has glibc 2.28"),
         ({"cpu_flags": frozenset({"avx"})}, "needs AVX2"),
         ({"free_memory": 2_500_000_000}, "there are 2.5 GB"),
         ({"free_disk": 1_000_000_000}, "Free 5.0 GB more"),
@@ -226,52 +260,98 @@ def test_a_machine_that_cannot_do_it_is_refused(lacks, words, tmp_path, capsys) 
     assert not (tmp_path / ".venv").exists()
 
 
-def test_what_is_needed_only_without_a_gpu_or_on_x86_is_not_asked_elsewhere() -> None:
-    bare = CAPABLE._replace(cpu_flags=frozenset())
-    setup_env.check_room(bare, "gpu")
-    setup_env.check_platform(bare._replace(architecture="aarch64"))
-    setup_env.check_room(bare._replace(architecture="aarch64"), "cpu")
+# Which build of vLLM.
 
 
-def test_an_earlier_environment_counts_as_free_disk() -> None:
-    full = CAPABLE._replace(free_disk=4_000_000_000)
-    setup_env.check_room(full, "cpu", already_there=3_000_000_000)
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Put an nvidia-smi first in PATH: `driver(script)`."""
+
+    def install(script: str) -> None:
+        folder = tmp_path / "driver"
+        folder.mkdir(exist_ok=True)
+        (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "nvidia-smi").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    return install
 
 
-def test_this_very_machine_is_described_truly() -> None:
-    machine = setup_env.this_machine()
-    setup_env.check_platform(machine)
-    assert 0 < machine.free_memory < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def test_without_a_driver_the_profile_is_that_of_the_cpu(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert setup_env.choose_profile(None, CAPABLE) == "cpu"
+    assert capsys.readouterr().out == ""
 
 
-def test_a_containers_memory_limit_counts(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 9000000 kB\nMemAvailable:    8000000 kB\n")
-    (tmp_path / "memory.max").write_text("3000000000\n")
-    (tmp_path / "memory.current").write_text("1500000000\n")
-    (tmp_path / "memory.stat").write_text("anon 900000000\ninactive_file 500000000\n")
-    assert setup_env.free_memory(meminfo, tmp_path) == 2_000_000_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert setup_env.free_memory(meminfo, tmp_path) == 8_000_000 * 1024
+def test_a_gpu_that_will_do_is_used_unless_the_cpu_is_asked_for(driver, capsys) -> None:
+    driver("echo '580.82.07, 7.5'")
+    assert setup_env.choose_profile(None, CAPABLE) == "gpu"
+    assert setup_env.choose_profile("cpu", CAPABLE) == "cpu"
+    assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    ("script", "answers"),
-    [
-        ("echo 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)'", True),
-        ("echo 'No devices found.'", False),
-        ("echo 'GPU 0: NVIDIA H100'; exit 9", False),
-    ],
-)
-def test_only_a_driver_that_answers_counts_as_a_gpu(script, answers, tmp_path) -> None:
-    driver = tmp_path / "nvidia-smi"
-    driver.write_text(f"#!/bin/sh\n{script}\n")
-    driver.chmod(0o755)
-    assert setup_env.gpu_answers(str(driver)) is answers
+P100 = "echo '580.82.07, 6.0'"
+UNFIT = [
+    (P100, {}, "compute capability 7.5 (Turing) or newer, and this GPU has 6.0"),
+    ("echo '580.82.07, 8.0'", {"compiler": False}, "no C compiler"),
+    ("echo '580.82.07, 8.0'", {"python_header": False}, "has no Python.h"),
+    (
+        "echo '580.82.07, 12.1'",
+        {"architecture": "aarch64", "libc": ("glibc", (2, 31))},
+        "it needs glibc 2.34 or newer, and this system has 2.31",
+    ),
+]
+DOUBTFUL = [
+    ("echo '550.54.15, 8.9'", {}, "driver 580 or newer, and this one is 550.54.15"),
+    (
+        "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18",
+        {},
+        "says: Failed to initialize NVML: Driver/library version mismatch",
+    ),
+]
 
 
-def test_no_driver_is_no_gpu(tmp_path: Path) -> None:
-    assert setup_env.gpu_answers(str(tmp_path / "nvidia-smi")) is False
+@pytest.mark.parametrize(("answer", "lacks", "words"), [*UNFIT, *DOUBTFUL])
+def test_a_gpu_that_will_not_do_gets_the_cpu_build_and_a_line_that_says_why(
+    answer, lacks, words, driver, capsys
+) -> None:
+    driver(answer)
+    assert setup_env.choose_profile(None, CAPABLE._replace(**lacks)) == "cpu"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert words in line
+
+
+@pytest.mark.parametrize(("answer", "lacks", "words"), UNFIT)
+def test_the_gpu_build_is_refused_where_it_is_certain_not_to_run(
+    answer, lacks, words, driver
+) -> None:
+    driver(answer)
+    with pytest.raises(floors.Refusal, match=re.escape(words)) as refused:
+        setup_env.choose_profile("gpu", CAPABLE._replace(**lacks))
+    assert "make PROFILE=cpu lab" in str(refused.value)
+
+
+@pytest.mark.parametrize(("answer", "lacks", "words"), DOUBTFUL)
+def test_the_gpu_build_is_installed_with_a_warning_where_it_might_run(
+    answer, lacks, words, driver, capsys
+) -> None:
+    driver(answer)
+    assert setup_env.choose_profile("gpu", CAPABLE._replace(**lacks)) == "gpu"
+    assert "Warning" in (said := capsys.readouterr().out) and words in said
+
+
+def test_the_gpu_build_is_installed_without_a_word_where_an_image_is_built(
+    monkeypatch, tmp_path, capsys
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert setup_env.choose_profile("gpu", CAPABLE) == "gpu"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_disk_too_small_for_the_gpu_build_gets_that_of_the_cpu(driver, capsys) -> None:
+    driver("echo '580.82.07, 9.0'")
+    assert setup_env.choose_profile(None, CAPABLE._replace(free_disk=9_000_000_000)) == "cpu"
+    assert "needs 18 GB free, and there are 9.0 GB" in capsys.readouterr().out
 
 
 # The stamp.
@@ -332,7 +412,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> setup_env.En
 
 
 def test_torch_is_looked_for_elsewhere_if_pips_sources_lack_it(environment, capsys) -> None:
-    with pytest.raises(setup_env.Refusal, match=r"could not install torch==0\.0\.1"):
+    with pytest.raises(floors.Refusal, match=r"could not install torch==0\.0\.1"):
         setup_env.install_cpu_torch(environment, "torch==0.0.1+cpu")
     assert setup_env.CPU_TORCH_INDEX in capsys.readouterr().out
     asked = [line for line in environment.log.read_text().splitlines() if line.startswith("$")]
@@ -341,7 +421,7 @@ def test_torch_is_looked_for_elsewhere_if_pips_sources_lack_it(environment, caps
 
 def test_torch_is_not_looked_for_elsewhere_if_something_else_failed(environment, tmp_path) -> None:
     (tmp_path / "torch-0.0.1+cpu-py3-none-any.whl").write_bytes(b"half a wheel")
-    with pytest.raises(setup_env.Refusal, match=r"could not install torch==0\.0\.1"):
+    with pytest.raises(floors.Refusal, match=r"could not install torch==0\.0\.1"):
         setup_env.install_cpu_torch(environment, "torch==0.0.1+cpu")
     assert "--index-url" not in environment.log.read_text()
 
@@ -398,8 +478,12 @@ class SmallRepository:
         self.wheels = folder / "wheels"
         self.wheels.mkdir(parents=True)
         self.base = [wheel_of_installed(self.wheels, name) for name in ("pip", "setuptools")]
-        for name, version in [("torch", "2.13.0+cpu"), ("alpha", "1"), ("alpha", "2")]:
-            write_wheel(self.wheels, name, version, {f"{name}.py": f"v = '{version}'".encode()})
+        for version, cuda in [("2.13.0+cpu", None), ("2.13.0", "13.0")]:
+            facts = f"__version__ = {version!r}\ncuda = {cuda!r}\n".encode()
+            files = {"torch/__init__.py": b"", "torch/version.py": facts}
+            write_wheel(self.wheels, "torch", version, files)
+        for version in ("1", "2"):
+            write_wheel(self.wheels, "alpha", version, {"alpha.py": f"v = {version}".encode()})
         for name in ("beta", "gamma"):
             write_wheel(self.wheels, name, "1", {f"{name}.py": b""})
         package = self.folder / "src/tiny"
@@ -407,6 +491,7 @@ class SmallRepository:
         (package / "__init__.py").touch()
         shim = self.folder / "requirements/vllm-shim"
         shutil.copytree(REPOSITORY / "requirements/vllm-shim", shim)
+        shutil.copy(REPOSITORY / "requirements/gpu.txt", shim.parent)
         (self.folder / "pyproject.toml").write_text(
             '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
             '[project]\nname = "tiny"\nversion = "1"\n'
@@ -418,27 +503,27 @@ class SmallRepository:
         lines = [*self.base, "torch==2.13.0+cpu", *pins]
         (self.folder / "requirements/cpu.txt").write_text("\n".join(lines))
 
-    def start_setup(self) -> subprocess.Popen[str]:
-        """Run the set-up for this repository in a process of its own."""
+    def start_setup(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        """Run the set-up for this repository in a process of its own, under more variables."""
         code = (
-            "import sys, pathlib, setup_env\n"
-            f"machine = setup_env.Machine(*{tuple(CAPABLE)!r})\n"
+            "import sys, pathlib, floors, setup_env\n"
+            f"machine = floors.Machine(*{tuple(CAPABLE)!r})\n"
             f"folder = pathlib.Path({str(self.folder)!r})\n"
-            "sys.exit(setup_env.main(['--profile', 'cpu'], machine=machine, repository=folder))\n"
+            "sys.exit(setup_env.main(machine=machine, repository=folder))\n"
         )
-        sources = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "PIP_NO_COMPILE": "1"}
+        sources = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels)}
         return subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", code, *arguments],
             cwd=REPOSITORY / "scripts",
-            env={**os.environ, **sources},
+            env={**os.environ, **sources, **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
 
-    def set_up(self) -> str:
-        process = self.start_setup()
+    def set_up(self, *arguments: str, **variables: str) -> str:
+        process = self.start_setup(*arguments, **variables)
         said, _ = process.communicate()
         assert process.returncode == 0, said
         return said
@@ -457,7 +542,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallRepository:
     """A small repository whose first set-up is interrupted; the tests below go on in order."""
     repository = SmallRepository(tmp_path_factory.mktemp("small"))
     repository.pin("alpha==1", "beta==1")
-    process = repository.start_setup()
+    process = repository.start_setup("--profile", "cpu")
     for line in process.stdout:
         if "step 1" in line:
             break
@@ -468,11 +553,20 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallRepository:
     return repository
 
 
-def test_an_interrupted_set_up_heals_at_the_next_call(small) -> None:
+def test_an_interrupted_set_up_heals_at_the_next_call(small, driver) -> None:
     assert small.environment.read_stamp() == {}
     (small.environment.folder / "half-written").touch()
-    assert "rebuilding .venv" in small.set_up()
+    driver(P100)
+    said = small.set_up()
+    assert "this GPU has 6.0" in said
+    assert "rebuilding .venv, cpu profile" in said
     assert not (small.environment.folder / "half-written").exists()
+
+
+def test_an_old_gpu_downloads_nothing_for_a_gpu(small) -> None:
+    asked = small.environment.log.read_text()
+    assert "torch-2.13.0+cpu" in asked
+    assert "gpu.txt" not in asked and "torch-2.13.0-py3" not in asked
 
 
 def test_a_set_up_environment_holds_the_pins_the_shim_and_the_helpers(small) -> None:
@@ -487,7 +581,8 @@ def test_the_shim_leaves_nothing_in_the_repository(small) -> None:
     assert [path.name for path in shim.iterdir()] == ["pyproject.toml"]
 
 
-def test_a_second_set_up_does_nothing(small) -> None:
+def test_a_second_set_up_does_nothing_and_says_nothing(small, driver) -> None:
+    driver(P100)
     log, stamp = small.environment.log.read_text(), small.environment.stamp.stat().st_mtime_ns
     assert small.set_up() == ""
     assert small.environment.log.read_text() == log
@@ -501,7 +596,7 @@ def test_a_moved_clone_is_not_taken_for_ready(small, tmp_path: Path) -> None:
     shutil.copy(small.folder / "pyproject.toml", moved)
     shutil.copytree(small.folder / "requirements", moved / "requirements")
     too_small = CAPABLE._replace(free_memory=0)
-    with pytest.raises(setup_env.Refusal, match="memory"):
+    with pytest.raises(floors.Refusal, match="memory"):
         setup_env.set_up(setup_env.Environment(moved), machine=too_small)
     assert not setup_env.set_up(setup_env.Environment(small.folder), machine=too_small)
 
@@ -514,6 +609,73 @@ def test_changed_pins_are_noticed_and_dropped_packages_leave(small) -> None:
     versions = small.versions()
     assert (versions["alpha"], versions["gamma"]) == ("2", "1")
     assert "beta" not in versions
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> dict[str, str]:
+    """Settings of pip, each of which makes an install of exact pins fail or go elsewhere."""
+    constraint = tmp_path / "constraints.txt"
+    constraint.write_text("alpha<1\n")
+    return {
+        "constraint": str(constraint),
+        "no-binary": ":all:",
+        "only-binary": ":none:",
+        "prefix": str(tmp_path / "prefix"),
+        "quiet": "3",
+        "require-hashes": "1",
+        "require-virtualenv": "1",
+        "target": str(tmp_path / "target"),
+        "user": "1",
+    }
+
+
+def in_variables(settings: dict[str, str], folder: Path) -> dict[str, str]:
+    return {f"PIP_{name.upper().replace('-', '_')}": value for name, value in settings.items()}
+
+
+def in_a_file(settings: dict[str, str], folder: Path) -> dict[str, str]:
+    lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
+    (folder / "pip.conf").write_text(f"[global]\n{lines}\n[install]\n{lines}\n")
+    return {"PIP_CONFIG_FILE": str(folder / "pip.conf")}
+
+
+@pytest.mark.parametrize("given", [in_variables, in_a_file])
+def test_other_settings_of_pip_than_its_sources_do_not_count(
+    given, hostile, small, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(small.wheels))
+    for name, value in given(hostile, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    environment = setup_env.Environment(small.folder)
+    setup_env.install(environment, ["--force-reinstall", "alpha==1"])
+    assert small.versions()["alpha"] == "1"
+    assert {path.name for path in tmp_path.iterdir()} <= {"constraints.txt", "pip.conf"}
+
+
+def test_pips_sources_are_kept_from_its_files_too(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://variable.invalid/simple")
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://file.invalid/simple\nproxy = http://proxy.invalid:1\n"
+        "timeout = 7\nfind-links =\n  /one\n  /two\n[install]\ntimeout = 8\n"
+        "[download]\ntimeout = 9\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    variables = setup_env.pip_environment(sys.executable)
+    assert variables["PIP_INDEX_URL"] == "https://variable.invalid/simple"
+    assert variables["PIP_PROXY"] == "http://proxy.invalid:1"
+    assert variables["PIP_TIMEOUT"] == "8"
+    assert variables["PIP_FIND_LINKS"].split() == ["/one", "/two"]
+    assert variables["PIP_CONFIG_FILE"] == os.devnull
+
+
+def test_a_broken_file_of_pips_settings_is_named(tmp_path, monkeypatch) -> None:
+    broken = tmp_path / "pip.conf"
+    broken.write_text("no section\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(broken))
+    with pytest.raises(floors.Refusal, match=re.escape(str(broken))):
+        setup_env.pip_settings(sys.executable)
 
 
 def test_what_pip_cannot_find_is_said_and_leaves_no_stamp(small) -> None:
@@ -539,15 +701,37 @@ def test_a_python_without_ensurepip_lends_its_own_pip(small, tmp_path, monkeypat
 
 def test_a_python_with_neither_ensurepip_nor_pip_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(setup_env, "is_there", lambda module: module == "venv")
-    with pytest.raises(setup_env.Refusal, match="python3-venv"):
+    with pytest.raises(floors.Refusal, match="python3-venv"):
         setup_env.check_venv_module()
+
+
+def test_the_gpu_profile_takes_the_torch_with_cuda_that_lies_beside_one_without(
+    small, monkeypatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(small.wheels))
+    environment = setup_env.Environment(small.folder)
+    setup_env.check_torch(environment, "cpu")
+    setup_env.install(environment, [setup_env.pin_for("torch", environment.pin_file("gpu"))])
+    setup_env.check_torch(environment, "gpu")
+    with pytest.raises(floors.Refusal, match=r"torch 2\.13\.0, built with CUDA, and the cpu"):
+        setup_env.check_torch(environment, "cpu")
+    setup_env.install(environment, ["--force-reinstall", "torch==2.13.0"])
+    with pytest.raises(floors.Refusal, match=r"torch 2\.13\.0\+cpu, built without CUDA") as refused:
+        setup_env.check_torch(environment, "gpu")
+    assert "pip config list" in str(refused.value)
+
+
+def test_jupyterlab_does_not_ask_about_news(small) -> None:
+    file = small.environment.folder / "share/jupyter/lab/settings/overrides.json"
+    (settings,) = json.loads(file.read_text()).values()
+    assert settings == {"fetchNews": "false", "checkForUpdates": False}
 
 
 def test_a_system_without_libnuma_is_told_how_to_get_it(monkeypatch) -> None:
     def missing(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
-    monkeypatch.setattr(setup_env.ctypes, "CDLL", missing)
-    setup_env.check_libraries("gpu")
-    with pytest.raises(setup_env.Refusal, match="apt install libnuma1"):
-        setup_env.check_libraries("cpu")
+    monkeypatch.setattr(floors.ctypes, "CDLL", missing)
+    with pytest.raises(floors.Refusal, match="apt install libnuma1"):
+        floors.check_cpu(CAPABLE)
