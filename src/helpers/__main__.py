@@ -28,10 +28,10 @@ FORMS = (
 
 def stop() -> int:
     """End every server that notebooks left running, and return the exit status."""
-    from helpers.server import stop_all
+    from helpers.server import left_elsewhere, stop_all
 
     try:
-        ended = stop_all()
+        ended, elsewhere = stop_all(), left_elsewhere()
     except (ScoreError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
@@ -39,6 +39,8 @@ def stop() -> int:
         print(f"Ended {len(ended)} processes: {', '.join(map(str, ended))}")
     else:
         print("No server was running.")
+    for server in elsewhere:
+        print(f"Left alone: {server}, which only that place can see and end.")
     return 0
 
 

@@ -76,7 +76,8 @@ def interpreter(tmp_path: Path) -> Callable[[str], str]:
     def make(lines: str) -> str:
         path = tmp_path / "python"
         path.write_text(
-            f'#!/bin/sh\nif [ "$1" = "-m" ]; then\n{lines}\nfi\nexec "{sys.executable}" "$@"\n'
+            # With -c it is asked what vLLM it has.
+            f'#!/bin/sh\nif [ "$1" != "-c" ]; then\n{lines}\nfi\nexec "{sys.executable}" "$@"\n'
         )
         path.chmod(0o755)
         return str(path)

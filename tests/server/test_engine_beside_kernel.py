@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import setup_env
 from badges import install_source
 from helpers.server.engine import REPOSITORY
 
@@ -33,7 +34,9 @@ LESSON = """
 import numpy, psutil, torch
 assert importlib.util.find_spec("vllm") is None, "this kernel must have no vLLM"
 from helpers import ScoreServer
-with ScoreServer("offline-reranker", port=0) as server:
+server = ScoreServer("offline-reranker", port=0)
+print("chosen", server.choices.device.value, len(server.choices._repr_html_()), server.model)
+with server:
     with server.client() as client:
         result = client.score("What is the capital of France?", "The capital of France is Paris.")
     program = psutil.Process(server.pid).cmdline()[0]
@@ -42,11 +45,15 @@ print("score", result.score, numpy.__version__, torch.__version__, program)
 
 
 def test_vllm_serves_a_kernel_whose_packages_stay_as_they_are(state: Path, tmp_path: Path) -> None:
-    if not (REPOSITORY / ".venv" / "setup-stamp.json").is_file():
-        pytest.skip("this run's environment is not .venv: make test builds it")
+    made = setup_env.Environment(REPOSITORY)
+    stamp = made.read_stamp()
+    current = (stamp.get("profile") or "cpu", made.python_version())
+    if stamp.get("key") != setup_env.stamp_key(REPOSITORY, *current):
+        pytest.skip("`.venv` is not there or not up to date, and would be renewed: run make test")
     packages = kernel_environment(tmp_path / "kernel")
     before = digests(packages)
     out = run(tmp_path / "kernel", FIRST_CELL + LESSON, "none", REPOSITORY / "notebooks")
+    assert re.search(r"chosen (cpu|gpu) \d{3,} offline-reranker", out)
     score, numpy, torch, program = re.search(r"score" + r" (\S+)" * 4, out).groups()
     assert float(score) > 0.5
     assert (numpy, torch) == (OLDER_NUMPY, OTHER_TORCH)

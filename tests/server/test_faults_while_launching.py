@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from launching import INTERRUPTIBLE, StartInThread, only_record, wait_for
@@ -19,7 +19,7 @@ from helpers.errors import (
     ServerDiedError,
     UnknownFlagError,
 )
-from helpers.server import launch, records
+from helpers.server import records
 from helpers.server.server import ScoreServer, stop_all
 
 
@@ -84,7 +84,7 @@ def test_a_server_that_shows_no_sign_of_life_is_ended(state, scoring_model):
 
 
 def test_a_hang_at_a_later_stage_names_that_stage(state, scoring_model, interpreter):
-    # vLLM can not be made to hang between two stages on purpose, so a script stands for it.
+    # vLLM cannot be made to hang between two stages on purpose, so a script stands for it.
     python = interpreter('echo "Starting to load model x..."\nsleep 600')
     with pytest.raises(LaunchTimeoutError, match="at the stage 'weights'") as caught:
         ScoreServer(scoring_model, python=python, stall_timeout=2).start()
@@ -123,29 +123,24 @@ def test_ports_that_are_always_lost_to_others_end_the_launch(state, scoring_mode
         ScoreServer(scoring_model, python=python).start()
 
 
-def test_a_port_in_use_is_replaced_by_a_free_one():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        assert reserved(port) > port
-    assert reserved(port) == port
+def test_a_cache_that_is_too_small_names_the_length_to_ask_for(state, scoring_model, interpreter):
+    # No decoder is packaged here, so a script says what vLLM says of one.
+    said = (
+        "ValueError: To serve at least one request with the models max seq len (40960), (4.38 GiB "
+        "KV cache is needed, which is larger than the available KV cache memory (1.0 GiB). Based "
+        "on the available memory, the estimated maximum model length is 9344."
+    )
+    python = interpreter(f"echo '{said}'\nexit 1")
+    with pytest.raises(OutOfMemoryError, match=r"max_model_len=") as caught:
+        ScoreServer(scoring_model, python=python).start()
+    assert "9344" in str(caught.value) and "End other programs" not in str(caught.value)
 
 
-def test_a_port_is_held_for_a_server_that_has_not_taken_it_yet():
-    port, hold = launch.reserve_port(0)
-    server = subprocess.Popen(["sleep", "100"], pass_fds=[hold.fileno()])
-    hold.close()
-    assert reserved(port) > port
-    server.kill()
-    server.wait()
-    assert reserved(port) == port
-
-
-def reserved(wanted):
-    port, hold = launch.reserve_port(wanted)
-    hold.close()
-    return port
+def test_a_log_that_is_deleted_during_the_launch_is_an_error_of_the_launch(state, scoring_model):
+    start = StartInThread(ScoreServer(scoring_model))
+    Path(wait_for(only_record).log_path).unlink()
+    error = start.outcome()
+    assert isinstance(error, LaunchError) and "log went away" in str(error)
 
 
 def test_every_error_of_a_launch_is_one_kind():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -55,7 +58,7 @@ def test_the_server_has_a_session_of_its_own(server):
 
 
 def test_on_a_cpu_the_engine_is_a_fork_that_holds_no_port(server):
-    if server._plan.choices.device.value != "cpu":
+    if server.choices.device.value != "cpu":
         pytest.skip("on a GPU vLLM spawns its processes")
     first, engine = sorted(server._record.members(), key=lambda member: member.pid != server.pid)
     assert (engine.ppid(), engine.exe()) == (first.pid, first.exe())
@@ -66,8 +69,9 @@ def test_a_second_object_finds_the_same_server(server, capsys):
     with ScoreServer() as other:
         assert other.adopted
         assert (other.pid, other.url, other.model) == (server.pid, server.url, server.model)
+        assert (other.command, other.choices) == (server.command, server.choices)
     assert server.running, "leaving a with block must not stop a server that was there before"
-    assert server.command in capsys.readouterr().out
+    assert f"Already running: {server.model}" in capsys.readouterr().out
 
 
 def test_a_new_process_finds_the_same_server(server):
@@ -92,15 +96,20 @@ def test_the_end_of_a_process_that_found_the_server_does_not_end_it(server):
 
 
 def test_another_configuration_is_another_server(server):
-    other = ScoreServer(server._plan.model, vllm_flags={"max-num-seqs": 8})
-    assert other._plan.key != server._plan.key
-    assert not other.running
+    other = ScoreServer(vllm_flags={"max-num-seqs": 8})
+    assert other._asked.key != server._asked.key
+    assert not other.running and other._known() is None
 
 
-def test_the_printed_command_is_what_runs(server):
+def test_the_printed_command_is_what_runs_and_a_person_can_type_it(server):
     words = psutil.Process(server.pid).cmdline()
-    assert " ".join(words[words.index("serve") :]) in server.command
-    assert "vllm serve" in server.command
+    typed = shlex.split(server.command.replace("\\\n", " "))
+    settings = [word for word in typed if re.match(r"[A-Z0-9_]+=", word)]
+    program, *rest = typed[len(settings) :]
+    assert (Path(program).name, rest) == ("vllm", words[words.index("serve") :])
+    running = psutil.Process(server.pid).environ()
+    assert all(running[name] == value for name, _, value in (w.partition("=") for w in settings))
+    assert "quick_start" not in server.command
 
 
 def test_the_log_says_that_the_server_is_up(server):
@@ -146,9 +155,7 @@ def test_a_remote_server_without_the_model_is_an_error(server, monkeypatch):
 
 
 def test_the_record_can_be_read_by_its_owner_only(server):
-    folder = os.path.join(os.environ["SCORE_STATE_DIR"], "servers")
-    (name,) = [name for name in os.listdir(folder) if name == f"{server._plan.key}.json"]
-    path = os.path.join(folder, name)
-    assert os.stat(path).st_mode & 0o077 == 0
-    with open(path) as file:
-        assert json.load(file)["ready"] is True
+    folder = Path(os.environ["SCORE_STATE_DIR"], "servers")
+    (path,) = folder.glob(f"{server._record.key}-*.json")
+    assert path.stat().st_mode & 0o077 == 0
+    assert json.loads(path.read_text())["ready"] is True

@@ -8,12 +8,17 @@ import pytest
 
 from helpers.errors import EngineMissingError
 from helpers.server import engine
-from helpers.server.engine import engine_packages, engine_python, prepare_engine
+from helpers.server.engine import (
+    can_build_engine,
+    engine_packages,
+    engine_python,
+    prepare_engine,
+)
 
 BUILDS = """
 import pathlib
 folder = pathlib.Path(__file__).parents[1] / ".venv"
-folder.mkdir()
+folder.mkdir(exist_ok=True)
 print("step 1 of 4: the installer", flush=True)
 (folder / "setup-stamp.json").write_text("{}")
 """
@@ -54,9 +59,27 @@ def test_a_kernel_that_has_vllm_serves_itself(tmp_path, monkeypatch):
 
 def test_a_kernel_without_vllm_uses_the_finished_environment_of_the_clone(clone, capsys):
     finish(clone)
+    script(clone, "")
     assert engine_python(clone) == prepare_engine(clone) == str(clone / ".venv/bin/python")
     assert engine_packages(clone) == [str(clone / ".venv/lib/python3.11/site-packages")]
-    assert capsys.readouterr().out == "", "where all is ready nothing is said or done"
+    assert capsys.readouterr().out == "", "where all is ready nothing is said"
+
+
+def test_new_pins_in_a_kept_clone_renew_its_environment(clone, capsys):
+    finish(clone)
+    script(clone, "print('The pins have changed: bringing .venv (cpu profile) up to date.')")
+    assert prepare_engine(clone) == str(clone / ".venv/bin/python")
+    said = capsys.readouterr().out
+    assert "up to date" in said and "has no vLLM" not in said
+
+
+def test_a_folder_called_vllm_is_no_vllm(tmp_path, monkeypatch):
+    monkeypatch.delenv(engine.PYTHON_VARIABLE, raising=False)
+    (tmp_path / "vllm" / "docs").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    finish(tmp_path)
+    assert importlib.util.find_spec("vllm") is not None, "a namespace package, as Python says"
+    assert engine_python(tmp_path) == str(tmp_path / ".venv/bin/python")
 
 
 def test_an_environment_that_was_not_finished_does_not_count(clone):
@@ -65,11 +88,14 @@ def test_an_environment_that_was_not_finished_does_not_count(clone):
     assert engine_python(clone) == sys.executable
 
 
-def test_a_named_interpreter_comes_first_and_nothing_is_built(clone, monkeypatch):
+@pytest.mark.parametrize("named", ["~/python", " ~/python\n"])
+def test_a_named_interpreter_comes_first_and_nothing_is_built(clone, monkeypatch, named):
     finish(clone)
     script(clone, REFUSES)
-    monkeypatch.setenv(engine.PYTHON_VARIABLE, "/some/python")
+    monkeypatch.setenv("HOME", "/some")
+    monkeypatch.setenv(engine.PYTHON_VARIABLE, named)
     assert engine_python(clone) == prepare_engine(clone) == "/some/python"
+    assert not can_build_engine(clone)
 
 
 def test_the_environment_is_built_once_and_shows_its_progress(clone, capsys):
@@ -77,14 +103,21 @@ def test_the_environment_is_built_once_and_shows_its_progress(clone, capsys):
     assert prepare_engine(clone) == str(clone / ".venv/bin/python")
     said = capsys.readouterr().out
     assert "beside the kernel's" in said and "step 1 of 4" in said
-    script(clone, REFUSES)
-    assert prepare_engine(clone) == str(clone / ".venv/bin/python"), "found again, not built again"
+    assert engine_python(clone) == str(clone / ".venv/bin/python"), "found again"
 
 
 def test_a_set_up_that_fails_says_why(clone):
     script(clone, REFUSES)
     with pytest.raises(EngineMissingError, match=r"could not be built\. Not enough disk space"):
         prepare_engine(clone)
+
+
+def test_only_where_there_is_none_an_engine_would_be_built(clone, monkeypatch):
+    assert not can_build_engine(clone)
+    script(clone, BUILDS)
+    assert can_build_engine(clone)
+    monkeypatch.undo()
+    assert not can_build_engine(clone), "this kernel has a vLLM"
 
 
 def test_without_a_clone_it_says_how_to_get_one(clone):

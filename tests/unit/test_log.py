@@ -4,6 +4,7 @@ import pytest
 
 from helpers.errors import (
     EngineMissingError,
+    LaunchError,
     ModelUnavailableError,
     NotAScoringModelError,
     OutOfMemoryError,
@@ -105,8 +106,78 @@ def test_a_kill_by_the_kernel_is_a_lack_of_memory():
     assert kind is ServerDiedError and "(SIGKILL)" in message and "'imports'" in message
 
 
-def test_a_port_that_was_lost_is_recognised():
-    assert launch_log.PORT_TAKEN.search("OSError: [Errno 98] Address already in use")
+# What vLLM 0.32, PyTorch 2.13 and Triton 3.7 write on machines whose GPU cannot be used.
+@pytest.mark.parametrize(
+    ("lines", "kind", "advice"),
+    [
+        ("RuntimeError: The NVIDIA driver on your system is too old (found version 12040). Please "
+         "update your GPU driver by downloading and installing a new version from the URL: "
+         "http://www.nvidia.com/Download/index.aspx", LaunchError, "driver 580 or newer"),
+        ("RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda "
+         "functions before calling NumCudaDevices() that might have already set an error? Error "
+         "803: system has unsupported display driver / cuda driver combination", LaunchError,
+         "driver 580"),
+        ("RuntimeError: CUDA driver error: CUDA driver version is insufficient for CUDA runtime "
+         "version", LaunchError, "driver 580"),
+        ("torch.AcceleratorError: CUDA error: no kernel image is available for execution on the "
+         "device\nCUDA kernel errors might be asynchronously reported at some other API call",
+         LaunchError, "capability 7.5"),
+        ("torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+         LaunchError, "holds the GPU alone"),
+        ("RuntimeError: CUDA error: all CUDA-capable devices are busy or unavailable", LaunchError,
+         "holds the GPU alone"),
+        ("RuntimeError: Failed to infer device type, please set the environment variable "
+         "`VLLM_LOGGING_LEVEL=DEBUG` to turn on verbose logging to help debug the issue.",
+         LaunchError, "no working NVIDIA driver"),
+        ("WARNING 11-26 04:00:00 [interface.py:257] Failed to import from vllm._C: "
+         "ModuleNotFoundError(\"No module named 'vllm._C'\")\n"
+         "RuntimeError: Failed to infer device type", LaunchError, "no working NVIDIA driver"),
+        ("RuntimeError: Found no NVIDIA driver on your system. Please check that you have an "
+         "NVIDIA GPU and installed a driver from http://www.nvidia.com", LaunchError,
+         "PROFILE=cpu make setup"),
+        ("ImportError: libcuda.so.1: cannot open shared object file: No such file or directory",
+         LaunchError, "no working NVIDIA driver"),
+        ("RuntimeError: Failed to find C compiler. Please specify via CC environment variable or "
+         "set triton.knobs.build.impl.", LaunchError, "apt-get install gcc"),
+        ("/tmp/tmpv1/cuda_utils.c:9:10: fatal error: Python.h: No such file or directory\n"
+         "subprocess.CalledProcessError: Command '['/usr/bin/gcc', '/tmp/tmpv1/cuda_utils.c', "
+         "'-O3']' returned non-zero exit status 1.", LaunchError, "python3-dev"),
+        ("ValueError: To serve at least one request with the model's max seq len (40960), (4.38 "
+         "GiB KV cache is needed, which is larger than the available KV cache memory (1.0 GiB). "
+         "The estimated maximum model length is 9344.", OutOfMemoryError,
+         "max_model_len="),
+        ("ValueError: No available memory for the cache blocks. Try increasing "
+         "`gpu_memory_utilization` when initializing the engine.", OutOfMemoryError,
+         "max_model_len="),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("process", ["", "(EngineCore pid=9) ERROR 11-26 04:00:00 [core.py:99] "])
+def test_what_a_gpu_lacks_is_told_with_what_to_do(lines, kind, advice, process):
+    echo = "RuntimeError: Engine core initialization failed. See root cause above."
+    text = "".join(f"{process}{line}\n" for line in [*lines.split("\n"), echo])
+    found, message = launch_log.diagnose(text, exit_code=1, oom_killed=False)
+    assert found is kind and advice in message
+    assert launch_log.tail(text).splitlines()[0].split()[-1] in lines
+
+
+def test_warnings_of_a_build_for_the_cpu_are_no_cause():
+    text = (
+        "WARNING [interface.py:257] Failed to import from vllm._C: No module named 'vllm._C'\n"
+        "INFO [__init__.py:36] No module named 'vllm_omni'\nRuntimeError: something else\n"
+    )
+    assert launch_log.diagnose(text, exit_code=1, oom_killed=False)[0] is ServerDiedError
+
+
+def test_a_port_that_was_lost_is_told_from_one_that_was_replaced():
+    lost = "Traceback (most recent call last):\nOSError: [Errno 98] Address already in use\n"
+    assert launch_log.lost_its_port(lost)
+    assert launch_log.lost_its_port(f"(APIServer pid=3) {lost}")
+    # vLLM's own group of processes looks for another port, and then something else goes wrong.
+    retried = "DistNetworkError: address already in use. Retrying\nValueError: the true cause\n"
+    assert not launch_log.lost_its_port(retried)
+    assert not launch_log.lost_its_port(f"{lost}ValueError: the true cause\n")
+    assert launch_log.diagnose(retried, exit_code=1, oom_killed=False)[0] is ServerDiedError
+    assert not launch_log.lost_its_port("")
 
 
 def test_only_the_end_of_a_long_log_is_read(tmp_path):

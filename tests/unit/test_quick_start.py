@@ -1,79 +1,117 @@
-"""What makes a server's start shorter: the folder that its PYTHONPATH names."""
+"""What makes a server's start shorter on a CPU: the file that runs vLLM's command there."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from machines import CPU_BF16, CPU_ENGINE, T4, engine
 
-from helpers.server.command import QUICK_START
+from helpers.server.asked import Asked
+from helpers.server.command import QUICK_START, build_command
+from helpers.server.plan import decide
 
-ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-# Who asks for a way to start processes is told by the name of the module that asks.
-ASK = """
-import multiprocessing
-asks = {"__name__": %r, "multiprocessing": multiprocessing}
-print(eval("multiprocessing.get_context('spawn').get_start_method()", asks))
-"""
-LISTEN = """
-import os, signal, socket
-server = socket.socket()
-server.bind(("127.0.0.1", 0))
-address = server.getsockname()
-child = os.fork()
-if child == 0:
-    signal.pause()
-server.listen()  # vLLM, too, only does so when its engine is there
-server.close()
-try:
-    socket.create_connection(address, timeout=5)
-    print("still open")
-except ConnectionRefusedError:
-    print("closed")
-finally:
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-"""
+# A vLLM that only says how it would start its engine, and what then is left of its port.
+PLAYED = {
+    "utils/system_utils.py": """
+import multiprocessing, os
+def get_mp_context():
+    if os.environ.get("IN_WSL"):
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+    return multiprocessing.get_context(os.environ.get("VLLM_WORKER_MULTIPROC_METHOD", "fork"))
+""",
+    "entrypoints/cli/main.py": """
+import os, signal, socket, sys
+from vllm.utils.system_utils import get_mp_context
+
+def main():
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # as on every CPU
+    print(*sys.argv, get_mp_context().get_start_method(), flush=True)
+    server, local = socket.socket(), socket.socket(socket.AF_UNIX)
+    server.bind(("127.0.0.1", 0))
+    address = server.getsockname()
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(tell, local.family.name.encode() if local.getsockname() == "" else b"lost")
+        signal.pause()
+    kept = os.read(ready, 100).decode()
+    server.listen()  # vLLM, too, only does so when its engine is there
+    server.close()
+    try:
+        socket.create_connection(address, timeout=5)
+        print("still open", kept)
+    except ConnectionRefusedError:
+        print("closed", kept)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+""",
+}
 
 
-def python(code, *paths, **variables):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (QUICK_START, *paths)))}
+@pytest.fixture
+def played(tmp_path):
+    for name, code in PLAYED.items():
+        path = tmp_path / "vllm" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+        for folder in path.relative_to(tmp_path).parents:
+            if folder != Path("."):
+                (tmp_path / folder / "__init__.py").touch()
+    return tmp_path
+
+
+def run(played, *words, **variables):
+    environment = {**os.environ, "PYTHONPATH": str(played), **variables}
+    environment.pop("VLLM_WORKER_MULTIPROC_METHOD", None)
     environment |= variables
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, str(QUICK_START), *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
-def test_scikit_learn_counts_as_not_installed():
-    code = "import importlib.util; print(importlib.util.find_spec('sklearn'))"
-    assert python(code).stdout.strip() == "None"
+def test_the_engine_is_forked_and_holds_nothing_of_the_port(played):
+    said, port = run(played, "serve", "m", "--port", "1")
+    assert said == "vllm serve m --port 1 fork"
+    assert port == "closed AF_UNIX", "other sockets are left alone"
 
 
-def test_the_garbage_collector_runs_less_often():
-    assert python("import gc; print(gc.get_threshold()[0])").stdout.strip() == "10000"
+@pytest.mark.parametrize("reason", ["IN_WSL", "VLLM_WORKER_MULTIPROC_METHOD"])
+def test_where_vllm_or_the_person_insists_on_a_new_python_there_is_one(played, reason):
+    assert run(played, "serve", "m", **{reason: "spawn"})[0] == "vllm serve m spawn"
 
 
-@pytest.mark.parametrize(
-    ("asks", "variables", "way"),
-    [
-        ("vllm.utils.system_utils", ONE_PROCESS, "fork"),
-        ("vllm.utils.system_utils", {}, "spawn"),
-        ("torch.multiprocessing", ONE_PROCESS, "spawn"),
-    ],
-)
-def test_only_vllm_on_a_cpu_forks_where_it_would_spawn(asks, variables, way):
-    assert python(ASK % asks, **variables).stdout.strip() == way
+def test_a_vllm_that_has_changed_starts_as_it_always_does(played):
+    (played / "vllm/utils/system_utils.py").write_text("")
+    main = played / "vllm/entrypoints/cli/main.py"
+    main.write_text("import gc, sys\ndef main(): print(*sys.argv, gc.get_threshold()[0])\n")
+    assert run(played, "serve", "m") == ["vllm serve m 50000"]
 
 
-def test_the_port_is_closed_when_the_first_process_leaves_it_and_the_fork_lives():
-    assert python(LISTEN).stdout.strip() == "still open"
-    assert python(LISTEN, **ONE_PROCESS).stdout.strip() == "closed"
+def command(engine, **asked):
+    request = Asked("/models/m", **asked)
+    made = decide(request, CPU_BF16, engine)
+    return build_command(
+        engine,
+        made.choices,
+        model=made.model,
+        served_name=made.served_name,
+        port=8000,
+        flags=request.flags,
+        env=made.env,
+    )
 
 
-def test_the_environments_own_module_of_this_name_keeps_its_turn(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text("print('theirs')\n")
-    assert python("print('then the program')", tmp_path).stdout.split("\n")[0] == "theirs"
-
-
-def test_an_environment_without_one_starts_in_silence():
-    done = python("pass")
-    assert (done.stdout, done.stderr) == ("", "")
+def test_it_runs_on_a_cpu_alone_and_is_not_part_of_what_is_printed():
+    on_cpu = command(CPU_ENGINE)
+    assert on_cpu.argv[1] == str(QUICK_START)
+    for other in (
+        command(engine(T4)),
+        command(CPU_ENGINE, flags={"tensor-parallel-size": 2}),
+    ):
+        assert other.argv[1:3] == ("-m", "vllm.entrypoints.cli.main")
+    for text in (on_cpu.text, on_cpu.lines, *on_cpu.environment):
+        assert "quick_start" not in text and "PYTHONPATH" not in text

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers.server import processes, records
+from helpers.errors import ScoreError
+from helpers.server import left_elsewhere, processes, records, stop_all
 from helpers.server.records import Record
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
@@ -55,9 +57,7 @@ def launch(code=SLEEP, key="k"):
     record = Record(
         key=key,
         pid=process.pid,
-        started=processes.start_time(process.pid),
-        user=os.getuid(),
-        arguments=["-c", code],
+        started=processes.start_ticks(process.pid),
         port=8000,
         model="m",
         command="vllm serve m",
@@ -78,27 +78,41 @@ def test_a_record_comes_back_as_it_was_saved():
 def test_a_missing_broken_or_foreign_record_counts_as_none(state):
     assert records.load("k") is None
     record, _ = launch()
-    path = state / "servers" / "k.json"
+    (path,) = (state / "servers").iterdir()
     whole = path.read_text()
     for text in (
         "",
         whole[:-20],
         "[]",
         '{"key": "k"}',
-        whole.replace('"version": 1', '"version": 9'),
+        whole.replace('"version": 2', '"version": 9'),
+        whole.replace('"pid"', '"number"'),
     ):
         path.write_text(text)
         assert records.load("k") is None
-    path.rename(state / "servers" / "other.json")
+    path.write_text(whole)
+    path.rename(path.with_name(path.name.replace("k-", "other-")))
     assert records.load_all() == []
     assert record.end() == [record.pid]
+
+
+def test_a_record_that_the_system_does_not_let_us_read_is_not_taken_for_none(state):
+    record, _ = launch()
+    (path,) = (state / "servers").iterdir()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ScoreError, match=r"cannot be read.*python -m helpers stop"):
+        records.load("k")
+    assert records.load_all() == []
+    assert stop_all() == [record.pid]
+    path.rmdir()
 
 
 def test_saving_leaves_no_draft_behind(state):
     record, _ = launch()
     records.save(dataclasses.replace(record, ready=True))
     assert records.load("k").ready
-    assert [path.name for path in (state / "servers").iterdir()] == ["k.json"]
+    assert len(list((state / "servers").iterdir())) == 1
 
 
 def test_a_dead_process_is_not_alive_even_as_a_zombie():
@@ -111,12 +125,84 @@ def test_a_dead_process_is_not_alive_even_as_a_zombie():
     assert not record.is_alive()
 
 
-@pytest.mark.parametrize(
-    "change", [{"started": 5.0}, {"user": 12345}, {"arguments": ["serve", "other"]}]
-)
+@pytest.mark.parametrize("change", [{"started": 5}, {"boot": "another"}, {"place": "elsewhere"}])
 def test_a_process_that_differs_from_its_record_is_not_trusted(change):
     record, _ = launch()
-    assert not dataclasses.replace(record, **change).is_alive()
+    other = dataclasses.replace(record, **change)
+    assert not other.is_alive()
+    if "started" not in change:
+        assert other.members() == [], "their numbers mean nothing here"
+
+
+def test_a_clock_that_is_set_changes_nothing(monkeypatch):
+    record, _ = launch()
+    # What psutil adds to the ticks of a process moves with the clock, in a new kernel as well.
+    monkeypatch.setattr(psutil, "boot_time", lambda: 0.0)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert record.is_alive()
+
+
+def test_the_server_of_another_machine_is_neither_used_nor_ended_nor_forgotten(state, capsys):
+    record, _ = launch()
+    records.forget(record)
+    theirs = dataclasses.replace(record, place="node7 pid:[1] 0", ready=True)
+    records.save(theirs)
+    log = Path(record.log_path)
+    theirs_log = log.with_name("k-0000dead-1.log")
+    log.rename(theirs_log)
+    os.utime(theirs_log, (1, 1))
+    theirs = dataclasses.replace(theirs, log_path=str(theirs_log))
+    records.save(theirs)
+    for _ in range(30):
+        records.new_log_path("x")
+    assert records.load("k") is None, "a server of our own gets a record of its own"
+    assert theirs.is_elsewhere and theirs.end() == []
+    assert records.load_all() == [theirs]
+    assert theirs_log.is_file()
+    assert left_elsewhere() == ["m on node7"]
+
+
+def test_stopping_on_another_machine_leaves_a_server_alone_and_says_so(state):
+    record, _ = launch()
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare, which plays another machine here, is not installed")
+    other = ["unshare", "--user", "--map-root-user", "--uts", "--pid", "--fork", "--mount-proc"]
+    stop = f"hostname node7; exec {sys.executable} -m helpers stop"
+    done = subprocess.run([*other, "sh", "-c", stop], capture_output=True, text=True)
+    if "unshare" in done.stderr:
+        pytest.skip(f"this machine does not let us play another one: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    assert "No server was running." in done.stdout and "Left alone: m on" in done.stdout
+    assert records.load("k") == record and record.is_alive()
+
+
+def test_the_record_of_an_earlier_run_of_this_machine_goes(state):
+    record, _ = launch()
+    records.save(dataclasses.replace(record, boot="before"))
+    assert record.pid in stop_all(), "by its log, since its number may be anybody's"
+    assert records.load_all() == []
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_folder_that_cannot_be_written_to_is_named_with_the_variable(monkeypatch, named):
+    folder = "/proc/nowhere" if named else "/sys/.cache"
+    monkeypatch.setenv("SCORE_STATE_DIR", "/proc/nowhere")
+    if not named:
+        monkeypatch.delenv("SCORE_STATE_DIR")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setenv("HOME", "/sys")
+    with pytest.raises(ScoreError, match=rf"{folder}.*SCORE_STATE_DIR"):
+        records.new_log_path("k")
+    assert records.load_all() == [] and records.load("k") is None, "reading needs no folder"
+    assert stop_all() == []
+
+
+def test_the_state_folder_may_be_written_with_a_tilde_and_spaces(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCORE_STATE_DIR", " ~/my state (v1.0) = x\n")
+    assert records.state_dir(make=False) == tmp_path / "my state (v1.0) = x"
+    assert not records.state_dir(make=False).exists()
+    assert records.state_dir().is_dir()
 
 
 def test_ending_reaches_every_member_also_one_that_ignores_the_signal():
@@ -180,7 +266,7 @@ def test_forgetting_leaves_the_record_of_a_later_launch():
 
 def test_a_server_whose_record_was_lost_is_swept_up(state):
     record, process = launch()
-    (state / "servers" / "k.json").unlink()
+    records.forget(record)
     assert records.sweep() == [record.pid]
     assert process.wait(60) == -signal.SIGTERM
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from helpers.server.check import check_machine
-    from helpers.server.command import inherited_environment
     from helpers.server.engine import engine_python
     from helpers.server.model import OFFLINE_MODEL_NAME, base_encoder_path, offline_model_path
+    from helpers.server.probe import inherited_environment
     from helpers.server.proxy import ReverseProxy
-    from helpers.server.server import ScoreServer, stop_all
+    from helpers.server.server import ScoreServer, left_elsewhere, stop_all
 
 __all__ = [
     "OFFLINE_MODEL_NAME",
@@ -25,6 +25,7 @@ __all__ = [
     "check_machine",
     "engine_python",
     "inherited_environment",
+    "left_elsewhere",
     "offline_model_path",
     "stop_all",
 ]
@@ -36,7 +37,8 @@ _MODULE_OF = {
     "base_encoder_path": "model",
     "check_machine": "check",
     "engine_python": "engine",
-    "inherited_environment": "command",
+    "inherited_environment": "probe",
+    "left_elsewhere": "server",
     "offline_model_path": "model",
     "stop_all": "server",
 }

@@ -28,19 +28,19 @@ def engine_python(repository: Path = REPOSITORY) -> str:
     that of the repository's `.venv` once that is finished. Where there is none of them, it is the
     kernel's own, without a vLLM.
     """
-    if named := os.environ.get(PYTHON_VARIABLE):
-        return named
+    if named := os.environ.get(PYTHON_VARIABLE, "").strip():
+        return os.path.expanduser(named)
     if not _kernel_has_vllm() and _is_ready(repository):
         return str(repository / ".venv" / "bin" / "python")
     return sys.executable
 
 
 def prepare_engine(repository: Path = REPOSITORY) -> str:
-    """Build the engine's environment if this kernel has no vLLM and none was built before.
+    """Build the engine's environment if this kernel has no vLLM, or renew it if its pins changed.
 
-    It takes some minutes and gigabytes, prints its progress, and leaves the kernel's packages as
-    they are. Where an engine is there, this returns at once. Interrupt it, and the next call
-    starts it again.
+    Building takes some minutes and gigabytes, prints its progress, and leaves the kernel's packages
+    as they are. Where all is as it should be, nothing is printed, and it takes a second at most.
+    Interrupt it, and the next call starts it again.
 
     Returns:
         The interpreter whose vLLM serves.
@@ -48,16 +48,16 @@ def prepare_engine(repository: Path = REPOSITORY) -> str:
     Raises:
         EngineMissingError: `helpers` was not installed from a clone, or the set-up failed.
     """
-    python = engine_python(repository)
-    if python != sys.executable or _kernel_has_vllm():
-        return python  # whether it works is for the launch to find out
-    if not can_build_engine(repository):
+    if os.environ.get(PYTHON_VARIABLE, "").strip() or _kernel_has_vllm():
+        return engine_python(repository)  # whether it works is for the launch to find out
+    if not _script(repository).is_file():
         raise EngineMissingError(
             "This kernel has no vLLM, and there is no clone of the collection to build one in. "
             "Clone it, and from its folder: pip install -e . "
             "Or name an interpreter that has vLLM: SCORE_SERVER_PYTHON."
         )
-    print("This kernel has no vLLM. It gets an environment of its own, beside the kernel's.")
+    if not _is_ready(repository):
+        print("This kernel has no vLLM. It gets an environment of its own, beside the kernel's.")
     said = []
     with subprocess.Popen(
         [sys.executable, str(_script(repository))],
@@ -81,8 +81,9 @@ def prepare_engine(repository: Path = REPOSITORY) -> str:
 
 
 def can_build_engine(repository: Path = REPOSITORY) -> bool:
-    """Tell whether `prepare_engine` may build: in a clone, and if nobody named an interpreter."""
-    return PYTHON_VARIABLE not in os.environ and _script(repository).is_file()
+    """Return whether `prepare_engine` would build: in a clone, where no other vLLM is to serve."""
+    named = os.environ.get(PYTHON_VARIABLE, "").strip()
+    return not named and not _kernel_has_vllm() and _script(repository).is_file()
 
 
 def engine_packages(repository: Path = REPOSITORY) -> list[str]:
@@ -91,7 +92,9 @@ def engine_packages(repository: Path = REPOSITORY) -> list[str]:
 
 
 def _kernel_has_vllm() -> bool:
-    return importlib.util.find_spec("vllm") is not None
+    spec = importlib.util.find_spec("vllm")
+    # Any folder of that name, such as a clone's in the working folder, passes for a package.
+    return spec is not None and spec.origin is not None
 
 
 def _script(repository: Path) -> Path:

@@ -15,47 +15,58 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from helpers.client import ScoreClient
 from helpers.errors import (
     LaunchError,
     LaunchTimeoutError,
+    ModelUnavailableError,
     NotAScoringModelError,
     NotFoundError,
     RequestTimeoutError,
     ScoreError,
+    ServerBusyError,
     ServerDiedError,
     ServerFaultError,
     UnreachableError,
 )
 from helpers.server import log as launch_log
 from helpers.server import processes, records
+from helpers.server.asked import Asked
 from helpers.server.command import Command
+from helpers.server.hub import cached_folder, download, hub_state
 from helpers.server.machine import oom_kills
+from helpers.server.model import check_model_folder, is_local, offline_model_path
+from helpers.server.plan import Plan
 from helpers.server.progress import StageProgress
 from helpers.server.records import Record
 
 PORTS_TO_TRY = 100
-# A server that reads a very large request may miss one of the client's 5-second health checks.
-HEALTH_CHECKS = 3
 TICK = 0.5  # seconds between two looks at a starting server
 # What a server that hangs may still use of one processor while its log stands still.
 IDLE_SHARE = 0.02
+# A health check that fails within so many seconds was answered, or refused: the server is unwell.
+# Later it was not answered, since the server is busy, frozen, or waits for the disk.
+QUICK = 3.0
 # Servers outlive the objects that started them, so their processes are kept here: each new launch
 # collects the exit codes of the dead ones.
-_children: list[subprocess.Popen] = []
+_children: list[subprocess.Popen[bytes]] = []
 
 
 class PortTakenError(Exception):
-    """Report that another program took the port between our look at it and vLLM's."""
+    """Another program took the port between our look at it and vLLM's."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """Hold how long to wait, in seconds.
+    """How long to wait, in seconds.
 
-    start: for the whole launch.
-    stall: while neither the log grows nor the processor works; also for the first score.
+    Attributes:
+        start: For the whole launch.
+        stall: While neither the log grows nor the processor works; also for the first score.
     """
 
     start: float
@@ -63,16 +74,60 @@ class Patience:
 
     @property
     def answer(self) -> float:
-        """Return how long a server that once worked may take for one score."""
+        """How long a server that once worked may take for one answer."""
         return min(60.0, self.stall)
+
+
+def fetch_model(plan: Plan, asked: Asked, patience: Patience) -> Path | None:
+    """See that a plan's model is here and whole, or get it; return the folder of one of the hub's.
+
+    Raises:
+        ModelUnavailableError: It is not whole, or cannot be had.
+    """
+    if plan.choices.model.value is None:
+        offline_model_path()
+        return None
+    if is_local(plan.model):
+        check_model_folder(Path(plan.model))
+        return None
+    name, python = plan.model, plan.engine.python
+    where, revision = asked.environment, asked.flags.get("revision")
+    state = hub_state(name, where, revision=revision, python=python)
+    if state == "cached":
+        return cached_folder(name, where, revision=revision, python=python)
+    if state == "offline":
+        raise ModelUnavailableError(
+            f"{name!r} is no folder here and is not in the hub's cache, and HF_HUB_OFFLINE forbids "
+            "to ask the hub. Give a folder, or serve the offline reranker: ScoreServer() without a "
+            "model."
+        )
+    return download(name, where, revision=revision, stall_timeout=patience.stall, python=python)
+
+
+def take_turn(lock: FileLock, key: str, patience: Patience, progress: StageProgress) -> None:
+    """Take the lock; while somebody else starts this server, show how far they are."""
+    deadline = time.monotonic() + patience.start
+    while True:
+        try:
+            lock.acquire(timeout=TICK)
+            return
+        except Timeout:
+            if (other := records.load(key)) is not None:
+                progress.reach(launch_log.stage(launch_log.read(Path(other.log_path))))
+        if time.monotonic() > deadline:
+            raise LaunchTimeoutError(
+                f"Another notebook has been starting this server for {patience.start:g} seconds. "
+                "Stop it there, or run: python -m helpers stop"
+            )
 
 
 def reserve_port(wanted: int) -> tuple[int, socket.socket]:
     """Return `wanted`, or the next port after it that is free (0: any), and a socket that holds it.
 
-    A server takes its port many seconds after its start. Until then only the socket's name says
-    that the port is spoken for, to every launch on this machine, also those of other users. The
-    server inherits the socket, so the name is free again when the server ends, in whatever way.
+    A server takes its port many seconds after its start. Until then the socket's name says to
+    every launch on this machine, also those of other users, that the port is spoken for: else of a
+    class that starts at once all but one would start twice. The server inherits the socket, so the
+    name is free again when it ends, in whatever way.
     """
     last = min(wanted + PORTS_TO_TRY, 65_536)
     for candidate in [*range(wanted, last), 0] if wanted else [0] * PORTS_TO_TRY:
@@ -94,9 +149,12 @@ def reserve_port(wanted: int) -> tuple[int, socket.socket]:
 
 
 def spawn(
-    key: str, model: str, wanted_port: int, build: Callable[[int], Command]
-) -> tuple[Record, subprocess.Popen]:
-    """Start the process and write its record; `build` makes the command for a port."""
+    key: str, model: str, wanted_port: int, build: Callable[[int], Command], **details: Any
+) -> tuple[Record, subprocess.Popen[bytes]]:
+    """Start the process and write its record; `build` makes the command for a port.
+
+    `details` are more fields of the record.
+    """
     _children[:] = [child for child in _children if child.poll() is None]
     port, hold = reserve_port(wanted_port)
     with hold:
@@ -118,13 +176,13 @@ def spawn(
             record = Record(
                 key=key,
                 pid=process.pid,
-                started=processes.start_time(process.pid) or time.time(),
-                user=os.getuid(),
-                arguments=list(command.argv[1:]),
+                # A process that has ended already is found to have ended, whatever stands here.
+                started=processes.start_ticks(process.pid) or 0,
                 port=port,
                 model=model,
-                command=command.text,
+                command=command.lines or command.text,
                 log_path=str(log_path),
+                **details,
             )
             records.save(record)
         except BaseException:
@@ -135,21 +193,27 @@ def spawn(
 
 
 def answers(record: Record, api_key: str | None, patience: Patience) -> bool:
-    """Tell whether a recorded server is alive, ours, serves the wanted name, and scores."""
+    """Return whether a recorded server is alive, ours, well, and serves the wanted name.
+
+    One that is well and busy, full or slow is as good: others are using it.
+    """
     if not record.is_alive() or not processes.listens_on(record.members(), record.port):
         return False
-    try:
-        with _client(record, api_key, patience.answer) as client:
-            if not any(client.health() for _ in range(HEALTH_CHECKS)):
+    with _client(record, api_key, patience.answer) as client:
+        try:
+            if not _is_well(client, patience.answer) or record.model not in client.models():
                 return False
-            return record.model in client.models() and len(client.score("ping", "pong")) == 1
-    except ScoreError:
-        return False
+            client.score("ping", "pong")
+        except (RequestTimeoutError, ServerBusyError):
+            return True
+        except ScoreError:
+            return False
+    return True
 
 
 def await_score(
     record: Record,
-    process: subprocess.Popen | None,
+    process: subprocess.Popen[bytes] | None,
     *,
     api_key: str | None,
     patience: Patience,
@@ -157,11 +221,11 @@ def await_score(
 ) -> Record:
     """Wait until a score comes back, and return the record marked as ready.
 
-    process: the child that was started; None for a server that somebody else began to start.
+    Without a `process`, the server is one that somebody else began to start.
 
     Raises:
-        LaunchError: of the kind that fits, within about a second of the event.
-        PortTakenError: another program has the port.
+        LaunchError: Of the kind that fits, within about a second of the event.
+        PortTakenError: Another program has the port.
     """
     log_path = Path(record.log_path)
     kills = oom_kills()
@@ -170,23 +234,35 @@ def await_score(
     while True:
         # Look at the process first: what a dying one wrote is then in the log that is read next.
         dead = _exit_of(record, process)
-        size_now, now = log_path.stat().st_size, time.monotonic()
+        now = time.monotonic()
+        try:
+            size_now = log_path.stat().st_size
+        except OSError as error:
+            raise describe(
+                record,
+                LaunchError,
+                f"The server's log went away while it was starting ({error.strerror}), and the "
+                "server was ended. Keep the folder while a server runs, and start again.",
+            ) from None
         if size_now != size:
             size, alive_at = size_now, now
             stage = launch_log.stage(launch_log.read(log_path))
         progress.reach(stage)
         if dead is not None:
             raise _death(record, dead[0], oom_killed=oom_kills() > kills)
-        if _accepts(record.port) and processes.listens_on(record.members(), record.port):
+        members = record.members()
+        if processes.listens_on(members, record.port):
             progress.reach("first score")
             if _first_score(record, api_key, patience.stall):
                 ready = dataclasses.replace(record, ready=True)
                 records.save(ready)
                 progress.reach("ready")
                 return ready
-        worked_now = processes.cpu_seconds(record.members())
+        worked_now = processes.cpu_seconds(members)
         if worked_now - worked > IDLE_SHARE * patience.stall:
             worked, alive_at = worked_now, now
+        # Less than before: one of them has ended, and took its count along.
+        worked = min(worked, worked_now)
         if now - alive_at > patience.stall:
             raise _late(record, f"showed no sign of life for {patience.stall:g} seconds", stage)
         if now - begun > patience.start:
@@ -205,17 +281,28 @@ def describe(record: Record, kind: type[LaunchError], message: str) -> LaunchErr
     )
 
 
-def _exit_of(record: Record, process: subprocess.Popen | None) -> tuple[int | None] | None:
+def _is_well(client: ScoreClient, seconds: float) -> bool:
+    """Ask for the server's health until it says yes, says no, or its time is up."""
+    deadline = time.monotonic() + seconds
+    while True:
+        asked = time.monotonic()
+        if client.health():
+            return True
+        if time.monotonic() - asked < QUICK or time.monotonic() > deadline:
+            return False
+
+
+def _exit_of(record: Record, process: subprocess.Popen[bytes] | None) -> tuple[int | None] | None:
     """Return None for a living process, else its exit code in a tuple (None: not known)."""
     if process is not None:
         code = process.poll()
         return None if code is None else (code,)
-    return None if processes.is_same_process(record.pid, record.started) else (None,)
+    return None if record.is_alive() else (None,)
 
 
 def _death(record: Record, code: int | None, *, oom_killed: bool) -> Exception:
     text = launch_log.read(Path(record.log_path))
-    if launch_log.PORT_TAKEN.search(text):
+    if launch_log.lost_its_port(text):
         return PortTakenError()
     kind, message = launch_log.diagnose(text, exit_code=code, oom_killed=oom_killed)
     return describe(record, kind, message)
@@ -230,12 +317,6 @@ def _late(record: Record, what: str, stage: str) -> LaunchError:
     )
 
 
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def _first_score(record: Record, api_key: str | None, seconds: float) -> bool:
     """Score a pair. False means: not yet, look again."""
     with _client(record, api_key, seconds) as client:
@@ -243,26 +324,26 @@ def _first_score(record: Record, api_key: str | None, seconds: float) -> bool:
             return False
         try:
             client.score("ping", "pong")
-        except UnreachableError:
+        except (UnreachableError, ServerBusyError):
             return False
         except ServerFaultError as error:
             # An engine that dies takes the server with it, and its log then tells why.
             if _dies_soon(record):
                 return False
             raise describe(record, ServerDiedError, f"The first score failed: {error}") from None
-        except NotFoundError:
-            raise describe(
-                record,
-                NotAScoringModelError,
-                f"The server runs, but the model {record.model} has no score route: vLLM gives it "
-                "only to a model with exactly one output label. Serve a reranker "
-                "(cross-encoder), or the offline one: ScoreServer() without a model.",
-            ) from None
         except RequestTimeoutError:
             raise _late(
                 record, f"did not answer within {seconds:g} seconds", "first score"
             ) from None
         except ScoreError as error:
+            if isinstance(error, NotFoundError) and not error.unknown_model:
+                raise describe(
+                    record,
+                    NotAScoringModelError,
+                    f"The server runs, but the model {record.model} has no score route: vLLM gives "
+                    "it only to a model with exactly one output label. Serve a reranker "
+                    "(cross-encoder), or the offline one: ScoreServer() without a model.",
+                ) from None
             raise describe(record, LaunchError, f"The first score failed: {error}") from None
     return True
 
@@ -270,7 +351,7 @@ def _first_score(record: Record, api_key: str | None, seconds: float) -> bool:
 def _dies_soon(record: Record, seconds: float = 10.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not processes.is_same_process(record.pid, record.started):
+        if not record.is_alive():
             return True
         time.sleep(TICK)
     return False

@@ -32,8 +32,11 @@ _SIGNS = {
     "first score": ("Starting vLLM", "Application startup complete", "Uvicorn running"),
 }
 
-PORT_TAKEN = re.compile(r"address already in use", re.IGNORECASE)
+_WITHOUT_GPU = (
+    "On the CPU another build serves: `PROFILE=cpu make setup` in the repository's folder."
+)
 
+# The first that fits counts, so what is exact stands before what is general.
 _CAUSES: tuple[tuple[type[LaunchError], re.Pattern[str], str], ...] = (
     (
         UnknownFlagError,
@@ -45,26 +48,73 @@ _CAUSES: tuple[tuple[type[LaunchError], re.Pattern[str], str], ...] = (
         "version, which `vllm serve --help=all` lists.",
     ),
     (
+        LaunchError,
+        re.compile(
+            r"NVIDIA driver on your system is too old|driver version is insufficient"
+            r"|unsupported display driver / cuda driver"
+        ),
+        "The NVIDIA driver is older than this vLLM's CUDA, and CUDA 13 needs driver 580 or newer. "
+        f"Install a newer driver. {_WITHOUT_GPU}",
+    ),
+    (
+        LaunchError,
+        re.compile(r"no kernel image is available|not compatible with the current PyTorch inst"),
+        "This vLLM has no code for this GPU, which is older than compute capability 7.5 or newer "
+        f"than this version. {_WITHOUT_GPU}",
+    ),
+    (
+        LaunchError,
+        re.compile(r"busy or unavailable|CUDA_ERROR_DEVICE_UNAVAILABLE"),
+        "Another program holds the GPU alone (`nvidia-smi -q -d COMPUTE` says Exclusive_Process). "
+        "End it or the other score servers (python -m helpers stop), or name another GPU: "
+        'ScoreServer(env={"CUDA_VISIBLE_DEVICES": "1"}).',
+    ),
+    (
+        LaunchError,
+        re.compile(
+            r"Failed to infer device type|Found no NVIDIA driver|libcuda\.so\.1: cannot open"
+            r"|libcudart\.so\.\d+: cannot open|Driver/library version mismatch"
+            r"|no CUDA-capable device|No CUDA GPUs are available|NVMLError_LibraryNotFound"
+        ),
+        "This vLLM is a GPU build, and it finds no working NVIDIA driver. See what `nvidia-smi` "
+        "says; after an update of the driver the machine has to be restarted, and a container "
+        f"needs `--gpus all`. {_WITHOUT_GPU}",
+    ),
+    (
+        LaunchError,
+        re.compile(r"Failed to find C compiler|Python\.h: No such file"),
+        "vLLM compiles small programs as it starts, which takes a C compiler and the header files "
+        "of Python. Install both, such as: sudo apt-get install gcc python3-dev",
+    ),
+    (
+        OutOfMemoryError,
+        re.compile(r"larger than the available KV cache memory|No available memory for the cache"),
+        "The model's cache for its longest text does not fit into the memory that is left. Allow "
+        "shorter texts: ScoreServer(max_model_len=...); the log names a length that would fit.",
+    ),
+    (
         OutOfMemoryError,
         re.compile(
             r"out of memory|OutOfMemoryError|MemoryError|std::bad_alloc|Cannot allocate memory"
-            r"|can't allocate memory|failed to map segment|No available memory for the cache"
+            r"|can't allocate memory|failed to map segment"
             r"|less than desired (GPU|CPU) memory|less than requested memory"
-            r"|larger than the available KV cache memory"
         ),
         "There is too little memory for this model. End other programs and servers "
         "(python -m helpers stop), or serve a smaller model.",
     ),
     (
         EngineMissingError,
-        re.compile(r"No module named '?vllm\b|No package metadata was found for vllm"),
+        re.compile(
+            r"No module named '?vllm(?![.\w])|: No module named vllm\.entrypoints"
+            r"|No package metadata was found for vllm"
+        ),
         "The interpreter has no working vLLM. Install it there, or name the interpreter that has "
         "it: ScoreServer(python=...) or SCORE_SERVER_PYTHON.",
     ),
     (
         NotAScoringModelError,
         re.compile(r"does not support (the )?Score API"),
-        "This model can not score pairs. Serve a reranker (a cross-encoder with one label).",
+        "This model cannot score pairs. Serve a reranker (a cross-encoder with one label).",
     ),
     (
         ModelUnavailableError,
@@ -141,11 +191,15 @@ def tail(text: str, count: int = 20) -> str:
     return "\n".join([*causes, *(rest[-room:] if room else [])])
 
 
-def diagnose(text: str, *, exit_code: int | None, oom_killed: bool) -> tuple[type, str]:
-    """Return the class of error and the sentence for a server that ended while it started.
+def diagnose(
+    text: str, *, exit_code: int | None, oom_killed: bool
+) -> tuple[type[LaunchError], str]:
+    """Return the class of error and the sentence for a server that ended while it was starting.
 
-    exit_code: as `subprocess` gives it (negative for a signal), None where it is not known.
-    oom_killed: whether the kernel ended a process for lack of memory meanwhile.
+    Args:
+        text: Its log.
+        exit_code: As `subprocess` gives it (negative for a signal), None where it is not known.
+        oom_killed: Whether the kernel ended a process for lack of memory meanwhile.
     """
     for kind, sign, message in _CAUSES:
         if sign.search(text):
@@ -160,6 +214,16 @@ def diagnose(text: str, *, exit_code: int | None, oom_killed: bool) -> tuple[typ
         f"The server ended while it was starting, at the stage {stage(text)!r}{how}. "
         "The log below tells why; mend that, and start again."
     )
+
+
+def lost_its_port(text: str) -> bool:
+    """Return whether a server ended because another program had its port.
+
+    vLLM's processes have ports among themselves too, and try another where one is taken, so only
+    the last error counts.
+    """
+    errors = [line for line in clean(text) if _EXCEPTION.match(line) and not _ECHO.search(line)]
+    return bool(errors) and "[Errno 98]" in errors[-1]
 
 
 def _is_cause(line: str) -> bool:

@@ -1,215 +1,201 @@
-"""Choose model, precision, threads and memory for a machine, and say why.
+"""Plan a launch: look at what is there, and decide everything that a launch needs.
 
-The only module that knows what suits which hardware. Every function here is pure: it is given what
-`hardware` saw, and what the caller asked for, which always wins. Measured figures come from one
-machine with 2 cores (AMD Zen 5, AVX-512 BF16) and a cross-encoder of 22 million parameters.
+Nothing here builds, downloads, starts or writes anything; `choices` knows what suits which machine.
 """
 
 from __future__ import annotations
 
-import html
-import math
-from dataclasses import dataclass, fields
-from typing import Any
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from helpers.server.machine import GIB, Gpu, Machine
-from helpers.server.model import OFFLINE_MODEL_NAME
+from helpers.errors import EngineMissingError, ModelUnavailableError
+from helpers.server.asked import Asked
+from helpers.server.choices import (
+    HUB_MODEL,
+    KNOWN_SIZES,
+    Choice,
+    Choices,
+    ModelSize,
+    choose_cpus,
+    choose_device,
+    choose_dtype,
+    choose_eager,
+    choose_gpu,
+    choose_memory,
+    choose_model,
+    or_asked,
+    spreads,
+)
+from helpers.server.engine import REPOSITORY, can_build_engine
+from helpers.server.machine import Machine, ask_driver, look_at_machine
+from helpers.server.model import (
+    OFFLINE_MODEL_NAME,
+    hub_state,
+    weights_bytes,
+)
+from helpers.server.probe import Engine, find_engine, find_preloads
 
-HUB_MODEL = "BAAI/bge-reranker-v2-m3"
-HUB_MODEL_WEIGHTS = 1_136_000_000  # bytes: 568 million parameters of two bytes each
-# A GPU needs about this much for HUB_MODEL beside other programs: weights, CUDA, a batch.
-HUB_MODEL_MEMORY = 4 * GIB
-OFFLINE_MODEL_WEIGHTS = 46_000_000  # bytes: 23 million parameters of two bytes each
-# What a process on a GPU takes besides the weights: CUDA's context, one batch of activations, and
-# the cache that decoder-based rerankers need (an encoder keeps none).
-GPU_OVERHEAD = 3 * GIB
-SMALL_MODEL = 4 * GIB  # bytes of weights up to which a GPU share is worked out from them
+FULL_WIDTH = ("float32", "float")  # the precisions of four bytes a number
+OLDEST_CAPABILITY = (7, 5)  # the first that the GPU build of the pins has code for
+_ON = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for a yes in its variables
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Hold one decision and the sentence that explains it."""
+class Plan:
+    """Hold everything that is decided before a launch.
 
-    value: Any
-    reason: str
-
-
-@dataclass(frozen=True)
-class Choices:
-    """Hold every decision about a server; shows as a table in a notebook.
-
-    device: "gpu" or "cpu".
-    model: a name on the hub or a folder; None stands for the offline reranker.
-    dtype: what vLLM's --dtype is given.
-    cpus: the processors that compute (empty on a GPU).
-    memory: on a GPU the share of its memory (0 to 1), on a CPU the GiB set aside for a KV cache.
-    eager: True to skip compilation.
-    preload: libraries to load before anything else.
+    Attributes:
+        engine: The vLLM that serves.
+        choices: What was chosen, and why.
+        model: What vLLM is given: a folder, or a name on the hub.
+        served_name: What clients ask for.
+        env: What to set in the server's environment besides what every server gets.
     """
 
-    device: Choice
-    model: Choice
-    dtype: Choice
-    cpus: Choice
-    memory: Choice
-    eager: Choice
-    preload: Choice
-
-    def rows(self) -> list[tuple[str, str, str]]:
-        """Return (what, value, reason) for each decision, ready to print."""
-        return [
-            (field.name, _shown(choice.value), choice.reason)
-            for field in fields(self)
-            if (choice := getattr(self, field.name)).value not in ((), "")
-        ]
-
-    def _repr_html_(self) -> str:
-        body = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td>"
-            f"<td style='text-align:left'>{html.escape(reason)}</td></tr>"
-            for name, value, reason in self.rows()
-        )
-        return (
-            "<table><thead><tr><th>choice</th><th>value</th><th>because</th></tr></thead>"
-            f"<tbody>{body}</tbody></table>"
-        )
+    engine: Engine
+    choices: Choices
+    model: str
+    served_name: str
+    env: Mapping[str, str | None]
 
 
-def choose_device(machine: Machine, *, cpu_build: bool) -> Choice:
-    """Choose between GPU and CPU; `cpu_build` says that the installed vLLM has no GPU code."""
-    if machine.gpu is None:
-        return Choice("cpu", "No NVIDIA GPU answers on this machine.")
-    if cpu_build:
-        return Choice("cpu", f"There is a GPU ({machine.gpu.name}), but this vLLM is a CPU build.")
-    return Choice("gpu", f"The NVIDIA driver reports a GPU: {machine.gpu.name}.")
-
-
-def choose_model(
-    machine: Machine, device: str, *, hub: str, asked: str | None = None, source: str = "You"
-) -> Choice:
-    """Choose the model; `hub` is what `hardware.hub_state` says of HUB_MODEL.
-
-    The value None stands for the offline reranker, whose folder is made on first use; whoever
-    wants it on a GPU asks for "offline-reranker".
-    """
-    if asked is not None:
-        return Choice(None if asked == OFFLINE_MODEL_NAME else asked, f"{source} asked for it.")
-    if device == "cpu":
-        return Choice(None, "The offline reranker is small, so it is quick on a CPU.")
-    if hub not in {"cached", "reachable"}:
-        return Choice(None, f"{HUB_MODEL} is neither in the cache nor can the hub be reached.")
-    gpu = machine.gpu
-    if gpu is not None and gpu.memory_free < HUB_MODEL_MEMORY:
-        return Choice(
-            None,
-            f"{HUB_MODEL} wants {_gib(HUB_MODEL_MEMORY)} of GPU memory and "
-            f"{_gib(gpu.memory_free)} are free, so the small offline reranker serves.",
-        )
-    where = "is in the hub's cache" if hub == "cached" else "can be downloaded from the hub"
-    return Choice(HUB_MODEL, f"It fits on the GPU and {where}.")
-
-
-def choose_dtype(machine: Machine, device: str, asked: str | None = None) -> Choice:
-    """Choose the precision of weights and arithmetic."""
-    if asked is not None:
-        return Choice(asked, "You asked for it.")
-    if device == "gpu":
-        gpu = machine.gpu
-        if gpu is not None and gpu.capability < (8, 0):
-            number = ".".join(map(str, gpu.capability))
-            return Choice("half", f"Compute capability {number} has no bfloat16; 8.0 is the first.")
-        return Choice(
-            "auto", "vLLM keeps a 16-bit checkpoint as it is and halves a 32-bit one to float16."
-        )
-    if machine.has_bfloat16:
-        return Choice(
-            "bfloat16",
-            "The processor multiplies bfloat16 by itself. vLLM's own pick, float16, was 18 times "
-            "slower where we measured.",
-        )
-    return Choice(
-        "float32",
-        "The processor has no bfloat16 instructions. vLLM's own pick, float16, is emulated on a "
-        "CPU and slower still.",
-    )
-
-
-def choose_cpus(machine: Machine, device: str, asked: int | None = None) -> Choice:
-    """Choose the processors that compute; `asked` is how many (at least 1, at most all)."""
-    if device == "gpu":
-        return Choice((), "The GPU computes.")
-    if asked is not None:
-        return Choice(machine.cpus[:asked], f"You asked for {asked} threads.")
-    return Choice(
-        machine.cpus,
-        "Every core that this process may use. By itself vLLM keeps one of them free.",
-    )
-
-
-def choose_memory(
-    machine: Machine,
-    device: str,
+def make_plan(
+    asked: Asked,
+    environment: Mapping[str, str],
     *,
-    weights: int | None = None,
-    asked: float | None = None,
-) -> Choice:
-    """Choose the share of GPU memory, or the GiB of KV cache on a CPU.
+    for_launch: bool = False,
+    folder: Path | None = None,
+) -> Plan:
+    """Look at the machine, the engine and the hub's cache, and decide.
 
-    weights: bytes of the model's weights as served, None where that is not known.
+    Where the launch would build the engine, the plan is for what would be built, and says so.
+
+    Args:
+        asked: What the caller wants.
+        environment: What the server will get of variables before the plan adds its own.
+        for_launch: Look at what is free now, and ask the hub whether it has what would be chosen.
+            Otherwise the network is left alone, and what an engine said before is good enough.
+        folder: Where a model of the hub is on this disk, if that is known.
+
+    Raises:
+        EngineMissingError: There is no vLLM and none would be built, or it is a GPU build and no
+            GPU answers.
     """
-    gpu = machine.gpu
-    if asked is not None:
-        return Choice(asked, "You asked for it.")
-    if device == "cpu" or gpu is None:
-        return Choice(1, "GiB for a KV cache. An encoder keeps none, so the least will do.")
-    # Ask for whole hundredths: vLLM refuses a share that is larger than what is free.
-    most = math.floor(95 * gpu.memory_free / gpu.memory_total) / 100
-    share, reason = _gpu_share(gpu, weights)
-    if share > most:
-        return Choice(
-            max(most, 0.01),
-            f"{reason} Only {_gib(gpu.memory_free)} are free, so it takes 95% of those.",
-        )
-    return Choice(share, reason)
+    try:
+        engine, to_build = find_engine(asked.interpreter, environment, fresh=for_launch), False
+    except EngineMissingError:
+        if for_launch or asked.python or not can_build_engine():
+            raise
+        engine, to_build = _engine_to_build(), True
+    hub = ""
+    if not engine.cpu_build and asked.model is None:
+        may_ask = environment.get("HF_HUB_OFFLINE", "").strip().upper() not in _ON
+        quiet = {**environment, "HF_HUB_OFFLINE": "1"}
+        hub = hub_state(HUB_MODEL, environment if for_launch else quiet, python=engine.python)
+        if may_ask and not for_launch and hub != "cached":
+            hub = ""
+    preloads = find_preloads() if engine.cpu_build else ()
+    plan = decide(asked, look_at_machine(), engine, hub=hub, folder=folder, preloads=preloads)
+    if to_build:
+        device = plan.choices.device
+        later = f"{device.reason} The start first builds that vLLM, beside this kernel."
+        plan = replace(plan, choices=replace(plan.choices, device=Choice(device.value, later)))
+    return plan
 
 
-def _gpu_share(gpu: Gpu, weights: int | None) -> tuple[float, str]:
-    if weights is None:
-        return 0.5, "The size of the model is not known here, so it gets half of the GPU."
-    if weights > SMALL_MODEL:
-        return 0.9, f"The weights alone take {_gib(weights)}, so it gets vLLM's usual share."
-    wanted = 1.2 * weights + GPU_OVERHEAD
-    return (
-        math.ceil(100 * wanted / gpu.memory_total) / 100,
-        f"About {_gib(wanted)} for weights, CUDA and a batch. vLLM's usual 90% would lock out "
-        "everything else.",
+def decide(
+    asked: Asked,
+    machine: Machine,
+    engine: Engine,
+    *,
+    hub: str = "",
+    folder: Path | None = None,
+    preloads: tuple[str, ...] = (),
+) -> Plan:
+    """Decide everything about a launch, from what `make_plan` saw.
+
+    The GPUs that count are the engine's; `hub` is what `hub_state` says of HUB_MODEL, "" if it was
+    not asked.
+
+    Raises:
+        EngineMissingError: The engine is a GPU build, and no GPU answers.
+    """
+    gpu = None if engine.cpu_build else choose_gpu(engine, asked.flags)
+    machine = replace(machine, gpus=(gpu,) if gpu else ())
+    device = choose_device(machine, cpu_build=engine.cpu_build)
+    named = None if asked.model is None else str(asked.model)
+    model = choose_model(machine, device.value, hub=hub, asked=named, source=asked.source)
+    # Where a precision of its own comes to the offline reranker, its folder is named here.
+    offline = replace(asked, model=OFFLINE_MODEL_NAME).given
+    given = asked.given or model.value or str(offline)
+    served = OFFLINE_MODEL_NAME if model.value is None else model.value
+    dtype = or_asked(asked.dtype, choose_dtype(machine, device.value))
+    size = read_size(folder or Path(given)) or KNOWN_SIZES.get(served)
+    if size is not None and dtype.value in FULL_WIDTH:
+        size = replace(size, weights=2 * size.weights, cache=2 * size.cache)
+    memory, length = choose_memory(
+        machine,
+        size,
+        share=asked.gpu_memory_utilization if gpu else None,
+        length=asked.max_model_len,
+    )
+    names = asked.flags.get("served-model-name") or served
+    env = dict(asked.env)
+    if gpu and gpu.uuid and len(engine.gpus) > 1 and not spreads(asked.flags):
+        # By a name that no order of the GPUs can change.
+        env["CUDA_VISIBLE_DEVICES"] = gpu.uuid
+        device = Choice("gpu", f"{device.reason} It is the emptiest of {len(engine.gpus)}.")
+    return Plan(
+        engine=engine,
+        choices=Choices(
+            device=device,
+            model=model,
+            dtype=dtype,
+            cpus=Choice((), "The GPU computes.") if gpu else choose_cpus(machine, asked.threads),
+            memory=memory,
+            length=length,
+            eager=or_asked(asked.enforce_eager, choose_eager(device.value)),
+            preload=Choice(
+                () if gpu else preloads,
+                "Present on this machine, and vLLM recommends them on a CPU.",
+            ),
+        ),
+        model=given,
+        served_name=names if isinstance(names, str) else str(next(iter(names))),
+        env=env,
     )
 
 
-def choose_eager(device: str, asked: bool | None = None) -> Choice:
-    """Choose whether vLLM skips compilation."""
-    if asked is not None:
-        return Choice(asked, "You asked for it.")
-    if device == "gpu":
-        return Choice(False, "Compiling takes a while once, and pays off for large work.")
-    return Choice(True, "Compiling a small model on a CPU costs more time than lessons win back.")
+def read_size(folder: Path) -> ModelSize | None:
+    """Read what a model takes from its folder, None where there is no whole model.
+
+    The cache of a decoder has a key and a value, of two bytes a number, in each layer for each of
+    its key-value heads. Encoders are told by having no such heads in their configuration.
+    """
+    try:
+        weights = weights_bytes(folder)
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        config = config.get("text_config") or config
+        heads = 0 if config.get("is_causal") is False else config.get("num_key_value_heads") or 0
+        each = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        cache = 2 * 2 * config["num_hidden_layers"] * heads * each
+        return ModelSize(weights, cache, config.get("max_position_embeddings") or 0)
+    except (ModelUnavailableError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        # The check before the launch says what is wrong with it.
+        return None
 
 
-def choose_preload(device: str, libraries: tuple[str, ...]) -> Choice:
-    """Choose what to put in LD_PRELOAD among the libraries that are present."""
-    if device == "gpu" or not libraries:
-        return Choice((), "Nothing to preload.")
-    return Choice(libraries, "Present on this machine, and vLLM recommends them on a CPU.")
-
-
-def _gib(count: float) -> str:
-    return f"{count / GIB:.1f} GiB"
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "offline reranker"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return str(value)
+def _engine_to_build() -> Engine:
+    """Return what the set-up would make, as far as can be told before."""
+    gpus = tuple(gpu for gpu in ask_driver().gpus if gpu.capability >= OLDEST_CAPABILITY)
+    folder = REPOSITORY / ".venv" / "bin"
+    return Engine(
+        python=str(folder / "python"),
+        version="to be built",
+        cpu_build=not gpus,
+        has_command=True,
+        script=folder / "vllm",
+        gpus=gpus,
+    )

@@ -17,24 +17,24 @@ from pathlib import Path
 
 import psutil
 
-# A process's start is known in hundredths of a second, but the clock it is told by may be set.
-_CLOCK_TOLERANCE = 2.0
-_PF_EXITING = 0x4  # of Linux' include/linux/sched.h
 
+def start_ticks(pid: int) -> int | None:
+    """Return when a living process started, None if there is none.
 
-def start_time(pid: int) -> float | None:
-    """Return when a living process started (seconds since 1970), None if there is none."""
+    Counted by the kernel from its boot (proc(5): field 22 of /proc/PID/stat). The time of day that
+    psutil gives moves whenever the clock is set or the machine slept.
+    """
     try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.Error:
+        # Behind the name, which may hold anything, come the state and the other fields from 3 on.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
         return None
+    return None if fields[0] in "ZX" else int(fields[19])
 
 
-def is_same_process(pid: int, started: float) -> bool:
-    """Tell whether `pid` is alive and still the process that began at `started`."""
-    now = start_time(pid)
-    return now is not None and abs(now - started) < _CLOCK_TOLERANCE
+def is_same_process(pid: int, started: int) -> bool:
+    """Return whether `pid` is alive and still the process that began at `started` (ticks)."""
+    return start_ticks(pid) == started
 
 
 def members(session: int, log_path: Path) -> list[psutil.Process]:
@@ -53,40 +53,44 @@ def sessions_of(log_path: Path) -> set[int]:
 def end(session: int, log_path: Path, *, grace: float = 15.0) -> list[int]:
     """End a server's processes: SIGTERM, up to `grace` seconds, SIGKILL.
 
-    Returns the numbers of the processes that were told to end, once their files and ports are
-    free. A process that survives SIGKILL for as long again hangs inside the kernel, where no signal
-    reaches it; it is then left alone.
+    Returns:
+        The numbers of the processes that were told to end, once they and all that they had open
+        are gone: files, ports, a GPU's memory. A process that survives SIGKILL for as long again
+        hangs inside the kernel, where no signal reaches it; it is then left alone.
     """
     ended: list[int] = []
+    leaving = _leaving(session)
     begun = time.monotonic()
     while time.monotonic() < begun + 2 * grace:
         # A process may start another while it is being ended, so look again until none is left.
         living = members(session, log_path)
-        if not living and not _is_closing(session):
+        leaving = [process for process in leaving if not _is_gone(process)]
+        if not living and not leaving:
             break
         late = time.monotonic() >= begun + grace
         new = living if late else [process for process in living if process.pid not in ended]
         _send(new, signal.SIGKILL if late else signal.SIGTERM)
         # A stopped process acts on a signal only once it goes on.
         _send(new, signal.SIGCONT)
-        ended += [process.pid for process in new if process.pid not in ended]
+        fresh = [process for process in new if process.pid not in ended]
+        ended += [process.pid for process in fresh]
+        leaving += fresh
         # Not psutil's wait: it would take a child's exit code from whoever launched it.
         time.sleep(0.1)
     return ended
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
-    """Add up the processor time that processes have used so far."""
+    """Add up the processor time that processes, and children of theirs that ended, have used."""
     total = 0.0
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            total += times.user + times.system
+            total += sum(process.cpu_times()[:4])
     return total
 
 
 def listens_on(processes: Iterable[psutil.Process], port: int) -> bool:
-    """Tell whether one of the processes is the one that listens on a TCP port."""
+    """Return whether one of the processes is the one that listens on a TCP port."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             # psutil before 6.0, which hosted notebooks still have, calls it `connections`.
@@ -95,16 +99,6 @@ def listens_on(processes: Iterable[psutil.Process], port: int) -> bool:
                 if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
                     return True
     return False
-
-
-def runs_command(pid: int, arguments: list[str]) -> bool:
-    """Tell whether a process was started with these arguments (its program may be a wrapper's)."""
-    try:
-        words = psutil.Process(pid).cmdline()
-    except psutil.Error:
-        return False
-    # Some versions of vLLM rename the first process too.
-    return words[-len(arguments) :] == arguments or " ".join(words).startswith("VLLM")
 
 
 def _writers(log_path: Path, session: int | None = None) -> Iterator[tuple[psutil.Process, int]]:
@@ -123,23 +117,6 @@ def _writers(log_path: Path, session: int | None = None) -> Iterator[tuple[psuti
                 yield process, own
 
 
-def _is_closing(session: int) -> bool:
-    """Tell whether a process of a session is on its way out, and may hold files and ports still.
-
-    Of a process with many threads the first one is gone before the others: then nothing shows any
-    more what it has open, and some 100 ms may pass on a busy machine before it is closed.
-    """
-    for pid in psutil.pids():
-        with contextlib.suppress(OSError):
-            if os.getsid(pid) == session:
-                # proc(5): behind the name, which may hold anything, come state, ppid, ...
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                state, flags, threads = fields[0], int(fields[6]), int(fields[17])
-                if flags & _PF_EXITING and (state != "Z" or threads > 1):
-                    return True
-    return False
-
-
 def _writes_to(pid: int, log_path: Path) -> bool:
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):
@@ -147,6 +124,25 @@ def _writes_to(pid: int, log_path: Path) -> bool:
             if target.removesuffix(" (deleted)") == str(log_path):
                 return True
     return False
+
+
+def _leaving(pid: int) -> list[psutil.Process]:
+    """Return a process whose first thread has ended and others have not yet.
+
+    Nothing shows any more what it has open, and on a busy machine some 100 ms pass until all of it
+    is closed.
+    """
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE and process.num_threads() > 1:
+            return [process]
+    return []
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+    return True
 
 
 def _send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 from tqdm.auto import tqdm
 
@@ -18,7 +17,7 @@ class StageProgress:
     """
 
     def __init__(self, stages: Sequence[str], *, title: str = "Starting the server") -> None:
-        """Prepare the bar; it appears on entry."""
+        """Prepare the bar; it appears with the first stage."""
         self._stages = list(stages)
         self._title = title
         self._bar: tqdm | None = None
@@ -27,19 +26,18 @@ class StageProgress:
         self._ticks = sys.stderr.isatty() or "ipykernel" in sys.modules
 
     def __enter__(self) -> StageProgress:
-        """Show the bar at the first stage."""
-        self._bar = tqdm(
-            total=len(self._stages) - 1,
-            desc=f"{self._title}: {self._stages[0]}",
-            bar_format="{desc} |{bar}| {elapsed}",
-            leave=True,
-        )
+        """Return the bar itself, which appears with the first stage that is reached."""
         return self
 
     def reach(self, stage: str) -> None:
         """Move to a stage, never backwards, and let the clock of the bar tick."""
         if self._bar is None:
-            return
+            self._bar = tqdm(
+                total=len(self._stages) - 1,
+                desc=f"{self._title}: {self._stages[0]}",
+                bar_format="{desc} |{bar}| {elapsed}",
+                leave=True,
+            )
         place, second = self._stages.index(stage), int(time.monotonic())
         if place > self._bar.n:
             self._bar.set_description_str(f"{self._title}: {stage}", refresh=False)
@@ -53,12 +51,7 @@ class StageProgress:
         """Print a line above the bar."""
         tqdm.write(line)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Leave the bar where it got to."""
         if self._bar is not None:
             self._bar.close()

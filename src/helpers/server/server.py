@@ -6,46 +6,30 @@ that started it, and a later kernel finds it by its record on disk.
 
 from __future__ import annotations
 
-import hashlib
-import html
 import os
-import shutil
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from filelock import Timeout
-
-from helpers.client import KEY_VARIABLE, ScoreClient
-from helpers.errors import (
-    InputError,
-    LaunchError,
-    LaunchTimeoutError,
-    ModelUnavailableError,
-    ScoreError,
-    ServerDiedError,
+from helpers.client import (
+    KEY_VARIABLE,
+    ScoreClient,
+    clean_key,
+    clean_url,
+    positive_number,
+    whole_number,
 )
+from helpers.errors import InputError, LaunchError, ScoreError, ServerDiedError
 from helpers.server import launch, records
 from helpers.server import log as launch_log
-from helpers.server import plan as choosing
-from helpers.server.command import (
-    Command,
-    Engine,
-    build_command,
-    find_engine,
-    find_preloads,
-    normal_flags,
-)
-from helpers.server.engine import engine_python, prepare_engine
+from helpers.server.asked import Asked
+from helpers.server.choices import Choice, Choices
+from helpers.server.command import Command, build_command, normal_flags
+from helpers.server.engine import prepare_engine
 from helpers.server.launch import Patience
-from helpers.server.machine import hub_state, look_at_machine
-from helpers.server.model import OFFLINE_MODEL_NAME, offline_model_path
-from helpers.server.model_folder import check_model_folder, is_local, weights_bytes
-from helpers.server.plan import Choices
+from helpers.server.model import OFFLINE_MODEL_NAME
+from helpers.server.plan import Plan, make_plan
 from helpers.server.progress import StageProgress
 from helpers.server.records import Record
 
@@ -54,41 +38,34 @@ MODEL_VARIABLE = "SCORE_MODEL"
 PORT_ATTEMPTS = 3
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Hold everything that is decided before a launch.
-
-    model: what vLLM is given; served_name: what clients ask for; key: names the record.
-    """
-
-    engine: Engine
-    choices: Choices
-    model: str
-    served_name: str
-    key: str
-
-
 class ScoreServer:
     """A score server: found if it already runs, launched if not.
-
-    model: a name on the hub, a folder, or "offline-reranker". None chooses:
-        BAAI/bge-reranker-v2-m3 on a GPU that can get it, else the offline reranker. The
-        environment variable SCORE_MODEL comes between.
-    port: the port to try first; the next free one is taken instead if it is in use.
-    python: the interpreter that has vLLM (default: SCORE_SERVER_PYTHON, then the kernel's own,
-        then that of `.venv` in the repository, which `start` builds if there is no other).
-    dtype, threads (CPU only), gpu_memory_utilization (GPU only), enforce_eager: override what
-        suits the machine; see `choices`.
-    max_model_len: the most tokens of a pair (default: what the model was made for).
-    api_key: the key that clients must send. vLLM asks for it under /v1 only.
-    start_timeout, stall_timeout: seconds for the whole launch, and without any sign of life.
-    vllm_flags: any other flag of `vllm serve`, such as {"max-num-seqs": 64}.
-    env: more environment variables for the server.
 
     With SCORE_SERVER_URL (and SCORE_API_KEY) set, this stands for the server there, which somebody
     else runs: nothing is started or stopped.
 
     As a context manager it stops at its end only what it started itself.
+
+    Args:
+        model: A name on the hub, a folder, or "offline-reranker". None chooses:
+            BAAI/bge-reranker-v2-m3 on a GPU that can get it, else the offline reranker. The
+            environment variable SCORE_MODEL comes between.
+        port: The port to try first; the next free one is taken instead if it is in use.
+        python: The interpreter that has vLLM (default: SCORE_SERVER_PYTHON, then the kernel's own,
+            then that of `.venv` in the repository, which `start` builds if there is no other).
+        dtype: The precision of weights and arithmetic, such as "float32"; see `choices`.
+        threads: How many processors compute, on a CPU.
+        gpu_memory_utilization: The share of a GPU's memory, above 0 and up to 1.
+        max_model_len: The most tokens of a pair (default: what the model was made for).
+        enforce_eager: True to skip compilation.
+        api_key: The key that clients must send. vLLM asks for it under /v1 only.
+        start_timeout: Seconds for the whole launch, a model's download not counted.
+        stall_timeout: Seconds without any sign of life.
+        vllm_flags: Any other flag of `vllm serve`, such as {"max-num-seqs": 64}.
+        env: More environment variables for the server; None removes one.
+
+    Raises:
+        InputError: An argument or a variable cannot be what it should.
     """
 
     def __init__(
@@ -109,33 +86,37 @@ class ScoreServer:
         env: Mapping[str, str | None] | None = None,
     ) -> None:
         """Check the arguments; nothing is looked up or started yet."""
-        if not 0 <= port <= 65_535:
-            raise InputError(f"port must be from 0 (any free one) to 65535, and is {port}.")
-        if threads is not None and threads < 1:
-            raise InputError(f"threads must be at least 1, and is {threads}.")
-        if gpu_memory_utilization is not None and not 0 < gpu_memory_utilization <= 1:
-            raise InputError(
-                f"gpu_memory_utilization is a share from 0 to 1, and is {gpu_memory_utilization}."
-            )
-        if start_timeout <= 0 or stall_timeout <= 0:
-            raise InputError("start_timeout and stall_timeout must be more than 0 seconds.")
-        self._asked_model = None if model is None else os.fspath(model)
-        self._asked_port = port
-        self._named_python = None if python is None else os.fspath(python)
-        self._asked = {
-            "dtype": dtype,
-            "threads": threads,
-            "gpu_memory_utilization": gpu_memory_utilization,
-            "max_model_len": max_model_len,
-            "enforce_eager": enforce_eager,
-            "vllm_flags": normal_flags(vllm_flags),
-            "env": dict(env or {}),
-        }
-        self._remote_url = os.environ.get(URL_VARIABLE) or None
-        # vLLM itself takes a key from VLLM_API_KEY; a server that inherits it wants it from us.
-        own_key = self._asked["env"].get("VLLM_API_KEY") or os.environ.get("VLLM_API_KEY")
-        self._api_key = api_key or (None if self._remote_url else own_key)
-        self._patience = Patience(start_timeout, stall_timeout)
+        share = gpu_memory_utilization
+        if share is not None and not 0 < share <= 1:
+            raise InputError(f"gpu_memory_utilization is a share from 0 to 1, and is {share}.")
+        length = max_model_len
+        named = os.environ.get(MODEL_VARIABLE, "").strip()
+        url = os.environ.get(URL_VARIABLE, "").strip()
+        self._remote_url = clean_url(url) if url else None
+        extra = {n: None if value is None else str(value) for n, value in (env or {}).items()}
+        if not api_key and not url:
+            # vLLM itself takes a key from this variable.
+            api_key = {**os.environ, **extra}.get("VLLM_API_KEY")
+        self._asked = Asked(
+            model=(Path(model) if isinstance(model, os.PathLike) else model) or named or None,
+            source="You" if model else f"The environment variable {MODEL_VARIABLE}",
+            python=None if python is None else os.path.expanduser(os.fspath(python)),
+            dtype=dtype,
+            threads=None if threads is None else whole_number("threads", threads),
+            gpu_memory_utilization=None if share is None else float(share),
+            max_model_len=None if length is None else whole_number("max_model_len", length),
+            enforce_eager=None if enforce_eager is None else bool(enforce_eager),
+            api_key=clean_key(api_key or "") or None,
+            flags=normal_flags(vllm_flags),
+            env=extra,
+        )
+        self._asked_port = whole_number("port", port, least=0, most=65_535)
+        self._patience = Patience(
+            positive_number("start_timeout", start_timeout),
+            positive_number("stall_timeout", stall_timeout),
+        )
+        own_name = self._asked.model in (None, OFFLINE_MODEL_NAME)
+        self._remote_model = None if own_name else str(self._asked.model)
         self._record: Record | None = None
         self._adopted = False
 
@@ -145,21 +126,16 @@ class ScoreServer:
         """Find the server or launch it, and return once a score has come back from it.
 
         Raises:
-            LaunchError: of the kind that fits what went wrong, with the end of the server's log.
-            ScoreError: with SCORE_SERVER_URL, when that server does not score.
+            LaunchError: Of the kind that fits what went wrong, with the end of the server's log.
+            ScoreError: With SCORE_SERVER_URL, when that server does not score.
         """
         if self.remote:
-            with self.client() as client:
-                client.score("ping", "pong")
-                print(f"Using the server at {client.url}, which somebody else runs.")
-            return self
-        if self._record is not None and self._works(self._record):
-            return self
-        if self._named_python is None:
+            return self._use_remote()
+        known = self._known()
+        if known is not None and self._works(known):
+            return self if known is self._record else self._take(known, adopted=True)
+        if self._asked.python is None:
             prepare_engine()
-        found = records.load(self._plan.key)
-        if found is not None and found.ready and self._works(found):
-            return self._take(found, adopted=True)
         with StageProgress(launch_log.STAGES) as progress:
             self._start_alone(progress)
         return self
@@ -168,7 +144,7 @@ class ScoreServer:
         """End every process of the server, and forget it. Harmless when there is none."""
         if self.remote:
             return
-        record = self._record or records.load(self._plan.key)
+        record = self._known() or records.load(self._asked.key)
         if record is not None:
             record.end()
         self._record = None
@@ -178,12 +154,7 @@ class ScoreServer:
         """Start the server."""
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Stop the server, unless it was running before."""
         if not self._adopted:
             self.stop()
@@ -192,52 +163,56 @@ class ScoreServer:
 
     @property
     def remote(self) -> bool:
-        """Tell whether somebody else runs the server (SCORE_SERVER_URL)."""
+        """Whether somebody else runs the server (SCORE_SERVER_URL)."""
         return self._remote_url is not None
 
     @property
     def url(self) -> str:
-        """Return the server's address."""
+        """The server's address, without a slash at its end."""
         return self._remote_url or self._started().url
 
     @property
     def model(self) -> str:
-        """Return the name under which the server serves its model."""
+        """The name under which the server serves its model, or would."""
         if self.remote:
-            with self.client() as client:
-                return client.model
-        return self._record.model if self._record else self._plan.served_name
+            return self._remote_model or self._started().model
+        known = self._known()
+        return known.model if known else self._plan().served_name
 
     @property
     def pid(self) -> int | None:
-        """Return the number of the server's first process, None if there is none."""
+        """The number of the server's first process, None if there is none."""
         return self._record.pid if self._record else None
 
     @property
     def log_path(self) -> Path | None:
-        """Return where the server's log is, None if there is none."""
+        """Where the server's log is, None if there is none."""
         return Path(self._record.log_path) if self._record else None
 
     @property
     def command(self) -> str:
-        """Return the command that starts this server from a terminal, without any key."""
+        """The command that starts this server from a terminal, without any key."""
         if self.remote:
             return ""
-        return self._record.command if self._record else self._command(self._asked_port).text
+        known = self._known()
+        return known.command if known else self._command(self._plan(), self._asked_port).lines
 
     @property
     def choices(self) -> Choices:
-        """Return what was chosen for this machine, and why; shows as a table."""
-        return self._plan.choices
+        """What was chosen for this machine, or would be, and why; shows as a table."""
+        if self.remote:
+            return Choices(Choice("elsewhere", f"{URL_VARIABLE} names somebody else's server."))
+        known = self._known()
+        return Choices.from_json(known.choices) if known else self._plan().choices
 
     @property
     def adopted(self) -> bool:
-        """Tell whether the server was already running when `start` looked."""
+        """Whether the server was already running when `start` looked."""
         return self._adopted
 
     @property
     def running(self) -> bool:
-        """Tell whether the server is alive and answers (within 5 seconds)."""
+        """Whether the server is alive and answers (within 5 seconds)."""
         if not self.remote and (self._record is None or not self._record.is_alive()):
             return False
         with self.client() as client:
@@ -245,15 +220,14 @@ class ScoreServer:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return what a request by hand has to send with it: the key in a header, or nothing."""
-        key = self._api_key or os.environ.get(KEY_VARIABLE)
+        """What a request by hand has to send with it: the key in a header, or nothing."""
+        key = self._asked.api_key or clean_key(os.environ.get(KEY_VARIABLE, ""))
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def client(self) -> ScoreClient:
         """Return a client for this server; close it, or use it in a `with` block."""
-        if self.remote:
-            return ScoreClient(self.url, model=self._asked_model, api_key=self._api_key)
-        return ScoreClient(self.url, model=self.model, api_key=self._api_key)
+        model = self._remote_model if self.remote else self.model
+        return ScoreClient(self.url, model=model, api_key=self._asked.api_key)
 
     def log_tail(self, lines: int = 20) -> str:
         """Return the last useful lines of the server's log, causes of failures first."""
@@ -264,12 +238,12 @@ class ScoreServer:
         return "ScoreServer(" + ", ".join(f"{k}: {v}" for k, v in self._status()) + ")"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for name, value in self._status()
-        )
-        return f"<table>{rows}</table>"
+        import pandas as pd  # here: `check_machine` works where it is missing
+
+        from helpers.tables import SENTENCE_WIDTH, html_table
+
+        status = pd.DataFrame(self._status(), columns=["server", "value"]).set_index("server")
+        return html_table(status, hide_index=False, text_width=SENTENCE_WIDTH)
 
     def _status(self) -> list[tuple[str, str]]:
         if self._record is None and not self.remote:
@@ -278,110 +252,75 @@ class ScoreServer:
         return [
             ("state", "running" if self.running else "does not answer"),
             ("address", self.url),
-            ("model", self.model if self._record else self._asked_model or "its own"),
+            ("model", self._record.model if self._record else self._remote_model or "its own"),
             ("origin", "run by somebody else" if self.remote else origin),
         ]
 
-    # How it gets there
+    def _known(self) -> Record | None:
+        """Return the record of the server that was started or found, or that would be found."""
+        if self._record is not None:
+            return self._record
+        found = records.load(self._asked.key)
+        return found if found is not None and found.ready and found.is_alive() else None
 
-    @cached_property
-    def _plan(self) -> Plan:
-        machine = look_at_machine(records.state_dir())
-        python = self._named_python or engine_python()
-        engine = find_engine(python)
-        device = choosing.choose_device(machine, cpu_build=engine.cpu_build)
-        asked = self._asked_model or os.environ.get(MODEL_VARIABLE) or None
-        on_gpu = device.value == "gpu"
-        model = choosing.choose_model(
-            machine,
-            device.value,
-            hub=hub_state(choosing.HUB_MODEL) if on_gpu and asked is None else "unknown",
-            asked=asked,
-            source="You" if self._asked_model else f"The environment variable {MODEL_VARIABLE}",
-        )
-        name = model.value
-        if name is None:
-            path, served = str(offline_model_path()), OFFLINE_MODEL_NAME
-        elif is_local(name):
-            path, served = str(Path(name).expanduser().absolute()), name
-        else:
-            path, served = name, name
-        flags = self._asked["vllm_flags"]
-        decided = Choices(
-            device=device,
-            model=model,
-            dtype=choosing.choose_dtype(machine, device.value, self._asked["dtype"]),
-            cpus=choosing.choose_cpus(machine, device.value, self._asked["threads"]),
-            memory=choosing.choose_memory(
-                machine,
-                device.value,
-                weights=_weights(path) if on_gpu else None,
-                asked=self._asked["gpu_memory_utilization"] if on_gpu else None,
-            ),
-            eager=choosing.choose_eager(device.value, self._asked["enforce_eager"]),
-            preload=choosing.choose_preload(device.value, () if on_gpu else find_preloads()),
-        )
-        served = str(flags.get("served-model-name") or served)
-        # What was asked for makes the key, not what was chosen: free memory, on which choices
-        # rest, changes from one minute to the next.
-        key = records.key_of(
-            {
-                "python": _environment_of(python),
-                "model": path,
-                "served_name": served,
-                "api_key": hashlib.sha256((self._api_key or "").encode()).hexdigest(),
-                **self._asked,
-            }
-        )
-        return Plan(engine, decided, path, served, key)
+    def _works(self, record: Record) -> bool:
+        return launch.answers(record, self._asked.api_key, self._patience)
 
-    def _command(self, port: int) -> Command:
-        plan = self._plan
+    def _take(self, record: Record, *, adopted: bool) -> ScoreServer:
+        self._record, self._adopted = record, adopted
+        print(f"{'Already running' if adopted else 'Ready'}: {record.model} at {record.url}")
+        return self
+
+    def _started(self) -> Record:
+        if self._record is None:
+            raise ScoreError("The server is not started. Call start() first.")
+        return self._record
+
+    def _use_remote(self) -> ScoreServer:
+        with self.client() as client:
+            client.score("ping", "pong")
+            self._remote_model = client.model
+        if self._asked.model == OFFLINE_MODEL_NAME != self._remote_model:
+            # A name of this collection's own, which says what to launch where one launches.
+            print(f"The server there serves {self._remote_model}, not {OFFLINE_MODEL_NAME}.")
+        print(f"Using the server at {self.url}, which somebody else runs.")
+        return self
+
+    def _plan(self, *, for_launch: bool = False, folder: Path | None = None) -> Plan:
+        asked = self._asked
+        return make_plan(asked, asked.environment, for_launch=for_launch, folder=folder)
+
+    def _command(self, plan: Plan, port: int) -> Command:
         return build_command(
             plan.engine,
             plan.choices,
             model=plan.model,
             served_name=plan.served_name,
             port=port,
-            max_model_len=self._asked["max_model_len"],
-            api_key=self._api_key,
-            flags=self._asked["vllm_flags"],
-            env=self._asked["env"],
+            max_model_len=plan.choices.length.value,
+            api_key=self._asked.api_key,
+            flags=self._asked.flags,
+            env=plan.env,
         )
 
     def _start_alone(self, progress: StageProgress) -> None:
-        """Start under the lock of this configuration, so that one server comes of many starts."""
-        lock = records.start_lock(self._plan.key)
-        self._wait_for(lock, progress)
+        """Start under the lock of this request, so that one server comes of many starts."""
+        key = self._asked.key
+        lock = records.start_lock(key)
+        launch.take_turn(lock, key, self._patience, progress)
         try:
-            found = records.load(self._plan.key)
+            found = records.load(key)
             if found is not None:
                 if self._join(found, progress):
                     return
                 # It is dead, half-dead, or serves something else.
                 found.end()
-            self._check_model()
-            self._launch(progress)
+            plan = self._plan(for_launch=True)
+            if folder := launch.fetch_model(plan, self._asked, self._patience):
+                plan = self._plan(folder=folder)
+            self._launch(key, plan, progress)
         finally:
             lock.release()
-
-    def _wait_for(self, lock: records.FileLock, progress: StageProgress) -> None:
-        """Take the lock; while somebody else starts this server, show how far they are."""
-        deadline = time.monotonic() + self._patience.start
-        while True:
-            try:
-                lock.acquire(timeout=launch.TICK)
-                return
-            except Timeout:
-                other = records.load(self._plan.key)
-                if other is not None:
-                    progress.reach(launch_log.stage(launch_log.read(Path(other.log_path))))
-            if time.monotonic() > deadline:
-                raise LaunchTimeoutError(
-                    "Another notebook has been starting this server for "
-                    f"{self._patience.start:g} seconds. Stop it there, or run: "
-                    "python -m helpers stop"
-                )
 
     def _join(self, found: Record, progress: StageProgress) -> bool:
         """Adopt a recorded server, also one whose starter died before it was ready."""
@@ -389,37 +328,38 @@ class ScoreServer:
             if not self._works(found):
                 return False
             progress.reach("ready")
-            self._take(found, adopted=True)
-            return True
-        if not found.is_alive():
+        elif found.is_alive():
+            try:
+                found = launch.await_score(
+                    found,
+                    None,
+                    api_key=self._asked.api_key,
+                    patience=self._patience,
+                    progress=progress,
+                )
+            except (LaunchError, launch.PortTakenError):
+                return False
+        else:
             return False
-        try:
-            ready = launch.await_score(
-                found,
-                None,
-                api_key=self._api_key,
-                patience=self._patience,
-                progress=progress,
-            )
-        except (LaunchError, launch.PortTakenError):
-            return False
-        self._take(ready, adopted=True)
+        self._take(found, adopted=True)
         return True
 
-    def _launch(self, progress: StageProgress) -> None:
-        plan = self._plan
+    def _launch(self, key: str, plan: Plan, progress: StageProgress) -> None:
         for _ in range(PORT_ATTEMPTS):
             record, process = launch.spawn(
-                plan.key, plan.served_name, self._asked_port, self._command
+                key,
+                plan.served_name,
+                self._asked_port,
+                lambda port: self._command(plan, port),
+                choices=asdict(plan.choices),
             )
             try:
                 if self._asked_port not in {0, record.port}:
                     progress.say(f"Port {self._asked_port} is taken: using {record.port} instead.")
-                progress.say(f"$ {record.command}")
                 ready = launch.await_score(
                     record,
                     process,
-                    api_key=self._api_key,
+                    api_key=self._asked.api_key,
                     patience=self._patience,
                     progress=progress,
                 )
@@ -437,69 +377,20 @@ class ScoreServer:
             "Give it another: ScoreServer(port=...)."
         )
 
-    def _check_model(self) -> None:
-        model = self._plan.model
-        if is_local(model):
-            check_model_folder(Path(model))
-        elif os.environ.get("VLLM_USE_MODELSCOPE", "0").upper() not in {"1", "TRUE"}:
-            state = hub_state(model)
-            if state == "missing":
-                raise ModelUnavailableError(
-                    f"The model hub has no public model {model!r}. Check the name; for a gated "
-                    "model, set HF_TOKEN."
-                )
-            if state == "offline":
-                raise ModelUnavailableError(
-                    f"{model!r} is no folder here, is not in the hub's cache, and the hub can not "
-                    "be reached. Give a folder, or serve the offline reranker: ScoreServer() "
-                    "without a model."
-                )
-
-    def _works(self, record: Record) -> bool:
-        return launch.answers(record, self._api_key, self._patience)
-
-    def _take(self, record: Record, *, adopted: bool) -> ScoreServer:
-        self._record, self._adopted = record, adopted
-        if adopted:
-            print(f"$ {record.command}")
-            print(f"Already running: {record.model} at {record.url}")
-        else:
-            print(f"Ready: {record.model} at {record.url}")
-        return self
-
-    def _started(self) -> Record:
-        if self._record is None:
-            raise ScoreError("The server is not started. Call start() first.")
-        return self._record
-
 
 def stop_all() -> list[int]:
-    """End every server that was started from here and is still alive.
+    """End every server that was started on this machine and is still alive.
 
-    Returns the numbers of the processes that were ended. Records of dead servers go as well, and
-    so do servers whose record was lost.
+    Records of dead servers go as well, and so do servers whose record was lost.
+
+    Returns:
+        The numbers of the processes that were ended.
     """
     ended = [pid for record in records.load_all() for pid in record.end()]
     return ended + records.sweep()
 
 
-def _environment_of(python: str) -> list[str]:
-    """Return the same for `python` and `python3` of one environment, and for no two environments.
-
-    Both name one file in the end, and so do those of every environment made from it: hence the
-    folder as well.
-    """
-    path = Path(shutil.which(python) or python).absolute()
-    return [str(path.parent), str(path.resolve())]
-
-
-def _weights(model: str) -> int | None:
-    if model == choosing.HUB_MODEL:
-        return choosing.HUB_MODEL_WEIGHTS
-    if Path(model).is_dir():
-        try:
-            return weights_bytes(Path(model))
-        except ModelUnavailableError:
-            # The check before the launch says what is wrong with it.
-            return None
-    return None
+def left_elsewhere() -> list[str]:
+    """Return model and machine of each recorded server that only another place can see and end."""
+    elsewhere = [record for record in records.load_all() if record.is_elsewhere]
+    return [f"{record.model} on {record.place.partition(' ')[0]}" for record in elsewhere]
