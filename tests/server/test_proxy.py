@@ -10,7 +10,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import nbformat
 import psutil
@@ -258,9 +260,9 @@ def test_a_proxy_whose_kernel_was_killed_is_found_and_ended(state):
     killed = subprocess.run([*command, upstream, TEMPLATE, KEY], stdout=subprocess.DEVNULL)
     assert killed.returncode == -signal.SIGKILL
     pid = only_record().pid
-    assert processes.start_time(pid) is not None
+    assert processes.start_ticks(pid) is not None
     ReverseProxy(upstream, TEMPLATE, KEY).stop()
-    assert processes.start_time(pid) is None
+    assert processes.start_ticks(pid) is None
 
 
 def test_stopping_every_server_stops_the_proxy_too(state):
@@ -294,8 +296,75 @@ def test_a_template_that_is_missing_or_has_unknown_names_is_refused(state, tmp_p
     unknown.write_text("server { listen ${SCORE_LISTEN}; root ${SCORE_ROOT}; }")
     with pytest.raises(InputError, match="SCORE_ROOT"):
         ReverseProxy(nobodys_url(), unknown, KEY).start()
-    with pytest.raises(InputError, match="can not be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         ReverseProxy(nobodys_url(), tmp_path / "none", KEY).start()
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        "https://scores.example.com",
+        "https://127.0.0.1:8000/v1",
+        "http://127.0.0.1:8000/scores",
+        "http://me:secret@127.0.0.1:8000",
+    ],
+)
+def test_an_upstream_that_would_be_asked_otherwise_than_it_says_is_refused(upstream):
+    with pytest.raises(InputError) as caught:
+        ReverseProxy(upstream, TEMPLATE, KEY)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key_with_a_line_end_is_the_key_without():
+    assert (
+        ReverseProxy("http://127.0.0.1:8000", TEMPLATE, f"{KEY}\n")._values["SCORE_API_KEY"] == KEY
+    )
+
+
+class UpstreamOnIpv6(HTTPServer):
+    address_family = socket.AF_INET6
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_a_server_on_ipv6_is_reached(state):
+    with UpstreamOnIpv6(("::1", 0), Healthy) as upstream:
+        Thread(target=upstream.serve_forever, daemon=True).start()
+        with ReverseProxy(f"http://[::1]:{upstream.server_port}", TEMPLATE, KEY, port=0) as proxy:
+            assert ask(proxy, "/health", None) == 200
+        upstream.shutdown()
+
+
+def test_an_nginx_before_the_option_for_its_error_log_is_started_without_it(
+    state, monkeypatch, tmp_path
+):
+    old = tmp_path / "nginx"
+    old.write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = -v ] && echo "nginx version: nginx/1.18.0 (Ubuntu)" >&2 && exit\n'
+        '[ "$1" = -e ] && echo \'nginx: invalid option: "e"\' >&2 && exit 1\n'
+        f'exec {find_nginx()} "$@"\n'
+    )
+    old.chmod(0o755)
+    monkeypatch.setattr("helpers.server.proxy.find_nginx", lambda: str(old))
+    with ReverseProxy(nobodys_url(), TEMPLATE, KEY, port=0) as proxy:
+        assert ask(proxy, "/score") == 502
+
+
+def test_without_the_package_for_certificates_the_error_says_how_to_get_it(state, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trustme", None)
+    with pytest.raises(LaunchError, match="pip install trustme"):
+        ReverseProxy(nobodys_url(), TEMPLATE, KEY).start()
+    assert not list((state / "proxies").iterdir())
 
 
 def test_without_nginx_the_error_says_how_to_get_one(state, monkeypatch):

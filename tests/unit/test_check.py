@@ -1,19 +1,13 @@
 """The machine check gives one verdict, and says what to do about everything that is in its way."""
 
 import dataclasses
-import re
-import socket
-import sys
-import threading
-import tomllib
-from pathlib import Path
 
 import pytest
 
-from helpers.server import check as machine_check
-from helpers.server.check import Seen, assess, check_machine
-from helpers.server.command import Engine
-from helpers.server.machine import GIB, Gpu, Machine
+from helpers.server.check import assess
+from helpers.server.look import Room, Seen, SetUp
+from helpers.server.machine import GIB, Driver, Gpu, Machine
+from helpers.server.probe import Engine
 
 MACHINE = Machine(
     system="Linux",
@@ -25,10 +19,14 @@ MACHINE = Machine(
     memory_free=12 * GIB,
     disk_free=50 * GIB,
 )
-GPU = Gpu(index=0, name="A GPU", capability=(9, 0), memory_total=80 * GIB, memory_free=79 * GIB)
+GPU = Gpu(0, "GPU-aa11", "A GPU", (9, 0), memory_total=80 * GIB, memory_free=79 * GIB)
+DRIVER = Driver("580.82.07", (GPU,))
 CPU_BUILD = Engine(python="python", version="0.32.0", cpu_build=True, has_command=True, script=None)
-GPU_BUILD = dataclasses.replace(CPU_BUILD, cpu_build=False)
-SEEN = Seen(MACHINE, python=(3, 11, 7), engine=CPU_BUILD, hub="offline")
+GPU_BUILD = dataclasses.replace(CPU_BUILD, cpu_build=False, gpus=(GPU,))
+NO_GPU = dataclasses.replace(GPU_BUILD, gpus=(), gpu_fault="The driver is too old (12040)")
+ROOMS = (Room("state", 1, 50 * GIB), Room("hub", 1, 50 * GIB))
+SEEN = Seen(MACHINE, python=(3, 11, 7), rooms=ROOMS, engine=CPU_BUILD, hub="unknown")
+NO_ENGINE = {"engine": None, "engine_problem": "python has no vLLM. Install it."}
 
 
 def judged(seen=SEEN, machine=None, **changes):
@@ -49,23 +47,88 @@ def test_a_usual_machine_without_gpu_and_hub_is_ready_with_the_offline_reranker(
 
 
 def test_a_gpu_and_a_hub_give_the_large_model():
-    check = judged(machine={"gpus": (GPU,)}, engine=GPU_BUILD, hub="reachable")
+    check = judged(engine=GPU_BUILD, hub="reachable", driver=DRIVER)
     assert check.ready and check.profile == "GPU"
     assert check.model == "BAAI/bge-reranker-v2-m3"
     assert "downloads the model" in check.expectation
+    assert row(check, "GPU").found == "A GPU, 79.0 GiB free of 80.0 GiB"
 
 
-def test_a_gpu_without_a_hub_gives_the_offline_reranker_and_says_why():
-    check = judged(machine={"gpus": (GPU,)}, engine=GPU_BUILD)
+@pytest.mark.parametrize("hub", ["offline", "unknown"])
+def test_a_gpu_without_a_hub_gives_the_offline_reranker_and_says_why(hub):
+    check = judged(engine=GPU_BUILD, hub=hub)
     assert check.ready and check.profile == "GPU" and check.model == "offline-reranker"
     assert row(check, "Model hub").state == "warn"
     assert "downloads" not in check.expectation
 
 
 def test_a_gpu_that_a_cpu_build_leaves_idle_is_pointed_out():
-    check = judged(machine={"gpus": (GPU,)})
+    check = judged(driver=DRIVER)
     assert check.ready and check.profile == "CPU"
     assert row(check, "GPU").state == "warn" and "PROFILE=gpu" in row(check, "GPU").advice
+
+
+def test_a_gpu_that_tells_no_memory_is_a_gpu():
+    shared = dataclasses.replace(GPU, name="NVIDIA GB10", memory_total=None, memory_free=None)
+    check = judged(engine=dataclasses.replace(GPU_BUILD, gpus=(shared,)), hub="cached")
+    assert check.ready and check.profile == "GPU"
+    assert row(check, "GPU").found == "NVIDIA GB10, memory shared with the processor"
+
+
+def test_several_gpus_are_counted():
+    check = judged(engine=dataclasses.replace(GPU_BUILD, gpus=(GPU,) * 8), hub="cached")
+    assert row(check, "GPU").found.endswith("and 7 more")
+
+
+def test_a_gpu_build_without_a_gpu_says_what_cuda_said():
+    check = judged(engine=NO_GPU)
+    assert [row.name for row in check.to_fix] == ["vLLM"]
+    assert "no GPU answers: The driver is too old (12040)" in row(check, "vLLM").found
+    assert "PROFILE=cpu" in row(check, "vLLM").advice
+    assert "The driver is too old" in row(check, "GPU").found
+
+
+def test_a_driver_that_is_broken_is_quoted_although_the_cpu_serves():
+    check = judged(driver=Driver(fault="nvidia-smi says: Driver/library version mismatch"))
+    assert check.ready and row(check, "GPU").state == "warn"
+    assert "Driver/library version mismatch" in row(check, "GPU").found
+    assert "restart" in row(check, "GPU").advice
+
+
+OBSTACLE = "it needs compute capability 7.5 (Turing) or newer, and this GPU has 6.0."
+
+
+def test_a_gpu_that_the_gpu_build_cannot_use_gets_the_cpu_and_the_reason():
+    told = {"set_up": SetUp(obstacles=((OBSTACLE, True),)), "driver": DRIVER}
+    check = judged(**told)
+    assert check.ready and check.profile == "CPU"
+    assert OBSTACLE in row(check, "GPU").advice and "PROFILE=gpu" not in row(check, "GPU").advice
+    to_build = judged(**NO_ENGINE, **told, can_build_engine=True)
+    assert to_build.ready and to_build.profile == "CPU"
+    assert "for the CPU" in row(to_build, "vLLM").advice
+
+
+def test_a_gpu_build_that_would_not_compile_is_not_ready():
+    missing = "it compiles when it starts, and there is no C compiler."
+    check = judged(engine=GPU_BUILD, set_up=SetUp(obstacles=((missing, True),)), hub="cached")
+    assert [row.name for row in check.to_fix] == ["GPU"]
+    assert missing in row(check, "GPU").advice
+
+
+def test_what_the_set_up_would_refuse_is_told_before_it_starts():
+    refused = SetUp(refused={"CPU": "Not enough disk space.\nFree 2 GB more."})
+    check = judged(**NO_ENGINE, can_build_engine=True, set_up=refused)
+    assert [row.name for row in check.to_fix] == ["vLLM"]
+    assert row(check, "vLLM").advice == "Not enough disk space. Free 2 GB more."
+    check = judged(set_up=refused)
+    assert check.ready, "an engine that is there needs no room for another"
+
+
+def test_a_library_of_the_system_that_the_cpu_build_lacks_is_named():
+    check = judged(set_up=SetUp(lacking="It needs libnuma.\nsudo apt install libnuma1"))
+    assert [row.name for row in check.to_fix] == ["System libraries"]
+    assert "libnuma1" in row(check, "System libraries").advice
+    assert judged(engine=GPU_BUILD, hub="cached", set_up=SetUp(lacking="libnuma")).ready
 
 
 def test_without_bfloat16_less_speed_is_promised():
@@ -81,12 +144,13 @@ def test_without_bfloat16_less_speed_is_promised():
         ("System", {"system": "Darwin", "architecture": "arm64"}, {}),
         ("Processor", {"cpu_flags": frozenset()}, {}),
         ("Memory", {"memory_free": GIB}, {}),
-        ("Disk", {"disk_free": GIB // 2}, {}),
-        ("Packages", {}, {"missing_packages": ("tqdm",)}),
-        ("vLLM", {}, {"engine": None, "engine_problem": "python has no vLLM. Install it."}),
-        ("vLLM", {}, {"engine": GPU_BUILD}),
+        ("Disk", {}, {"rooms": (Room("state", 1, GIB // 2),)}),
+        ("Packages", {}, {"packages": (("tqdm>=4.66", "missing"),)}),
+        ("vLLM", {}, NO_ENGINE),
+        ("vLLM", {}, {"engine": NO_GPU}),
         ("Model", {}, {"asked_model": "someone/model"}),
         ("Model", {}, {"asked_model": "someone/model", "hub": "missing"}),
+        ("Model", {}, {"asked_model": "someone/model", "hub": "gated"}),
         ("Model", {}, {"asked_model": "/no/such/folder", "hub": ""}),
     ],
 )
@@ -105,6 +169,7 @@ def test_what_stands_in_the_way_is_named_with_what_to_do(name, machine, changes)
         ("Processor", {"cpus": (0,)}, {}),
         ("vLLM", {}, {"engine": dataclasses.replace(CPU_BUILD, version="0.20.1")}),
         ("vLLM", {}, {"engine": dataclasses.replace(CPU_BUILD, version="unknown")}),
+        ("vLLM", {}, {**NO_ENGINE, "can_build_engine": True}),
     ],
 )
 def test_a_drawback_is_noted_and_does_not_stand_in_the_way(name, machine, changes):
@@ -138,51 +203,36 @@ def test_a_remote_server_makes_any_machine_ready():
     assert "SCORE_SERVER_URL" in check.verdict
 
 
-def test_a_remote_server_that_does_not_answer_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("SCORE_STATE_DIR", str(tmp_path))
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    monkeypatch.setenv("SCORE_SERVER_URL", f"http://me:secret@127.0.0.1:{port}")
-    check = check_machine()
-    assert [row.name for row in check.to_fix] == ["Score server"]
-    assert "SCORE_SERVER_URL" in row(check, "Score server").advice
-    assert "secret" not in repr(check) + check._repr_html_()
+def test_each_disk_is_judged_by_what_goes_there():
+    small_home = (Room("state", 1, 2 * GIB), Room("hub", 2, 50 * GIB))
+    assert judged(engine=GPU_BUILD, hub="reachable", rooms=small_home).ready
+    small_hub = (Room("state", 1, 50 * GIB), Room("hub", 2, 2 * GIB))
+    check = judged(engine=GPU_BUILD, hub="reachable", rooms=small_hub)
+    assert [row.name for row in check.to_fix] == ["Disk"]
+    assert "HF_HOME" in row(check, "Disk").advice
+    assert row(check, "Disk").found == "50.0 GiB free and 2.0 GiB free"
+    assert judged(engine=GPU_BUILD, hub="cached", rooms=small_hub).ready
+    assert judged(rooms=small_hub).ready, "a CPU downloads nothing"
+    both = (Room("state", 1, 3 * GIB), Room("hub", 1, 3 * GIB))
+    assert not judged(engine=GPU_BUILD, hub="reachable", rooms=both).ready
 
 
-def test_the_real_machine_is_checked_from_end_to_end(monkeypatch, tmp_path):
-    monkeypatch.setenv("SCORE_STATE_DIR", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("SCORE_SERVER_PYTHON", str(tmp_path / "no-python"))
-    check = check_machine()
-    assert "vLLM" in [row.name for row in check.to_fix]
-    assert ".".join(map(str, sys.version_info[:3])) == row(check, "Python").found
-    assert "none runs yet" in row(check, "Score server").found
+def test_packages_that_are_too_old_are_named_with_their_versions():
+    old = (("ipywidgets>=8.1", "7.7.1"), ("urllib3>=2.2", "missing"))
+    check = judged(packages=old)
+    assert row(check, "Packages").found == "ipywidgets 7.7.1, urllib3 missing"
+    assert '%pip install "ipywidgets>=8.1" "urllib3>=2.2"' in row(check, "Packages").advice
 
 
-def test_a_hub_that_hangs_counts_as_offline(monkeypatch):
-    release = threading.Event()
-    # A resolver that hangs can not be made here, so the look-up is replaced by one that waits.
-    monkeypatch.setattr(machine_check, "hub_state", lambda model: release.wait(60) and "reachable")
-    assert machine_check.hub_state_within("a/model", 0.05) == "offline"
-    release.set()
-
-
-def test_the_packages_that_are_looked_for_are_those_of_pyproject():
-    text = Path(__file__).parents[2].joinpath("pyproject.toml").read_text("utf-8")
-    stated = tomllib.loads(text)["project"]["dependencies"]
-    names = {re.match(r"[\w-]+", requirement).group() for requirement in stated}
-    assert set(machine_check.PACKAGES) == names
-
-
-def test_a_missing_package_is_noticed(monkeypatch):
-    monkeypatch.setattr(machine_check, "PACKAGES", ("requests", "no-such-package"))
-    assert list(machine_check.missing_packages()) == ["no-such-package"]
+def test_without_the_packages_of_the_table_the_text_is_shown(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    check = judged(packages=(("pandas>=2.1", "missing"),))
+    assert check._repr_html_() is None and "pandas missing" in repr(check)
 
 
 def test_the_table_starts_with_the_verdict_and_escapes_what_it_shows():
     check = judged(machine={"cpu_name": "A <b>fast</b> & small one"})
     page = check._repr_html_()
-    assert page.index(check.verdict) < page.index("<table>")
+    assert page.index(check.verdict) < page.index("<table")
     assert "A &lt;b&gt;fast&lt;/b&gt; &amp; small one" in page
     assert repr(check).startswith(check.verdict)

@@ -13,11 +13,10 @@ import pytest
 import Stemmer
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 
-from unjudged import first_stages, packaged_encoder, unjudged
-
 from helpers import corpus
 from helpers.errors import InputError
 from helpers.search import load_judged
+from unjudged import first_stages, packaged_encoder, unjudged
 
 GEOGRAPHY = "geography"  # the only subject of single statements; the others have paragraphs
 QUERY_KINDS = {"keyword", "question", "paraphrase", "negation", "misspelling"}
@@ -156,7 +155,7 @@ def test_whatever_reranks_the_first_twenty_of_a_search_99_of_100_are_judged():
 def test_a_pair_without_a_grade_is_listed_under_the_search_that_found_it():
     data = load_judged()
     query_id = next(iter(data.queries))
-    judged, other = list(data.judgments[query_id])[0], "nobody-judged-this"
+    judged, other = next(iter(data.judgments[query_id])), "nobody-judged-this"
     runs = {"one": {query_id: [judged, other]}, "two": {query_id: [judged]}}
     assert unjudged(data, runs, depth=2) == {"one": [(query_id, other)], "two": []}
     assert unjudged(data, runs, depth=1) == {"one": [], "two": []}

