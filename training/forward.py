@@ -1,9 +1,9 @@
-"""Run a BERT cross-encoder with its LoRA layers merged, in bfloat16, fast on a CPU as well.
+"""Run a BERT cross-encoder in bfloat16, fast on a CPU as well, while its weights stay float32.
 
-The same arithmetic as transformers' BertForSequenceClassification under PEFT, arranged for training
-a small model: each LoRA product is added to its weight once a step, so that every layer is one
-large product; and attention is written out, because the backward pass of PyTorch's fused attention
-took a quarter of the time of a step on a CPU.
+The same arithmetic as transformers' BertForSequenceClassification, arranged for training a small
+model: the weights are rounded once a step, query, key and value are one product, and attention is
+written out, because the backward pass of PyTorch's fused attention takes longer on a CPU for all
+but the longest texts.
 """
 
 from __future__ import annotations
@@ -11,32 +11,38 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+FUSED_FROM = 400  # tokens from which the fused attention is the faster one
 
-class MergedForward:
+
+class Forward:
     """Forward passes of one training step; make a new one after each change of the weights."""
 
     def __init__(self, model):
-        """Merge the LoRA layers of a PEFT-wrapped BertForSequenceClassification."""
-        inner = model.base_model.model
-        self.bert, self.head = inner.bert, inner.classifier
-        self.heads = inner.config.num_attention_heads
-        self.epsilon = inner.config.layer_norm_eps
+        """Round the weights of a BertForSequenceClassification to bfloat16."""
+        self.bert, self.head = model.bert, model.classifier
+        self.heads = model.config.num_attention_heads
+        self.epsilon = model.config.layer_norm_eps
         self.layers = [
             (
-                *map(merged, (attention.self.query, attention.self.key, attention.self.value)),
-                merged(attention.output.dense),
-                norm(attention.output.LayerNorm),
-                merged(layer.intermediate.dense),
-                merged(layer.output.dense),
-                norm(layer.output.LayerNorm),
+                rounded(attention.self.query, attention.self.key, attention.self.value),
+                rounded(attention.output.dense),
+                rounded(attention.output.LayerNorm),
+                rounded(layer.intermediate.dense),
+                rounded(layer.output.dense),
+                rounded(layer.output.LayerNorm),
             )
-            for layer in inner.bert.encoder.layer
+            for layer in model.bert.encoder.layer
             for attention in [layer.attention]
         ]
-        self.pooler = merged(inner.bert.pooler.dense)
+        self.pooler = rounded(model.bert.pooler.dense)
 
     def logits(self, ids, kinds, mask):
-        """Return one float32 logit a row.
+        """Return one float32 logit a row; the arguments are those of `hidden`."""
+        pooled = torch.tanh(F.linear(self.hidden(ids, kinds, mask)[:, 0], *self.pooler))
+        return F.linear(pooled.float(), self.head.weight, self.head.bias).squeeze(-1)
+
+    def hidden(self, ids, kinds, mask):
+        """Return the last layer's vectors: (rows, tokens, width).
 
         Args:
             ids: Token ids, (rows, tokens).
@@ -46,33 +52,32 @@ class MergedForward:
         rows, tokens = ids.shape
         with torch.no_grad():
             x = self.bert.embeddings(input_ids=ids, token_type_ids=kinds).bfloat16()
-        size = x.shape[-1] // self.heads
+        width = x.shape[-1]
         padding = (1 - mask.bfloat16())[:, None, None, :] * -1e4
 
-        def split(y):
-            return y.view(rows, tokens, self.heads, size).transpose(1, 2)
-
-        for query, key, value, output, first_norm, up, down, second_norm in self.layers:
-            q, k, v = (split(F.linear(x, *weights)) for weights in (query, key, value))
-            attention = (q @ k.transpose(2, 3) * size**-0.5 + padding).softmax(-1)
-            mixed = (attention @ v).transpose(1, 2).reshape(rows, tokens, -1)
+        for inputs, output, first_norm, up, down, second_norm in self.layers:
+            query, key, value = (
+                y.view(rows, tokens, self.heads, -1).transpose(1, 2)
+                for y in F.linear(x, *inputs).split(width, -1)
+            )
+            mixed = attend(query, key, value, padding).transpose(1, 2).reshape(rows, tokens, -1)
             x = self._norm(F.linear(mixed, *output) + x, first_norm)
             x = self._norm(F.linear(F.gelu(F.linear(x, *up)), *down) + x, second_norm)
-        pooled = torch.tanh(F.linear(x[:, 0], *self.pooler))
-        head = self.head.modules_to_save["default"]
-        return F.linear(pooled.float(), head.weight, head.bias).squeeze(-1)
+        return x
 
     def _norm(self, x, weights):
         return F.layer_norm(x, x.shape[-1:], *weights, self.epsilon)
 
 
-def merged(layer):
-    """Return weight and bias of a LoRA layer, summed in float32, as bfloat16."""
-    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-    weight = layer.base_layer.weight + layer.scaling["default"] * (up @ down)
-    return weight.bfloat16(), layer.base_layer.bias.bfloat16()
+def attend(query, key, value, padding):
+    """Return attention's output, by the way that is faster for this length."""
+    if query.is_cuda or query.shape[2] >= FUSED_FROM:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=padding)
+    scale = query.shape[-1] ** -0.5
+    return (query @ key.transpose(2, 3) * scale + padding).softmax(-1) @ value
 
 
-def norm(layer):
-    """Return weight and bias of a LayerNorm as bfloat16."""
-    return layer.weight.bfloat16(), layer.bias.bfloat16()
+def rounded(*layers):
+    """Return the layers' weights and biases as bfloat16, several of them as one."""
+    weights = torch.cat([layer.weight for layer in layers])
+    return weights.bfloat16(), torch.cat([layer.bias for layer in layers]).bfloat16()

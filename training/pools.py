@@ -1,56 +1,106 @@
 """Read the training sets and turn them into pools of queries and documents.
 
-A pool is one kind of text at one length. Every query in it has one document that it came from; a
-labelled pool's queries were written by people who had read that document, an unlabelled pool's
-queries are titles or sentences cut out of it.
+A pool is one kind of text at one length. Every query in it has at least one document that it
+belongs to. In a labelled pool a person wrote the query for the document; in an unlabelled one the
+query is a title, a list of key words or a sentence cut out of the document.
+
+The data folder holds one folder a set, with `corpus.jsonl`, `queries.jsonl` and `qrels.tsv` (score
+1: answers, 0: was judged not to answer). A set that is missing is left out.
 """
 
 from __future__ import annotations
 
+import csv
 import inspect
 import json
 import random
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from hard_cases import CASES
+
+# The sets whose passages are about as long as a paragraph, and how many queries each gives.
+LABELLED = {
+    "squad-dev-1.1": 2400,
+    "pubmedqa": 1000,
+    "qed-nq": 3600,
+    "clapnq": 2150,
+    "boolq-dev": 1800,
+    "lfrqa": 4800,
+    "covid-qa": 1153,
+    "covid-faq": 295,
+    "condaqa": 1000,
+    "conditionalqa": 1500,
+    "fetaqa": 2600,
+    "tat-qa": 647,
+    "disfl-qa": 1000,
+    "tldr-pages": 1200,
+    "misspelled": 2400,
+}
+JOINED = ("qed-nq", "clapnq", "boolq-dev", "lfrqa", "covid-qa", "conditionalqa", "pubmedqa")
+SCIENCE = ("pubmedqa", "pubmedqa-cut", "covid-qa", "covid-qa-cut", "docstrings", "keywords")
+CUT = {"pubmedqa": 1, "covid-qa": 1, "qed-nq": 1, "lfrqa": 1, "boolq-dev": 1, "condaqa": 1}
+# Whole sets that no training text may come from: they validate.
+HELD_OUT = (
+    "nq-open-oracle",
+    "medline",
+    "realtimeqa",
+    "fool-me-twice",
+    "medquad",
+    "sysadmin-qa",
+)
+FINDING = re.compile(r"^(These|Our|This|The) (results|findings|data|study) \w+ (that )?")
+LONGEST = 330  # words of a joined document: about 440 tokens
+
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])")
+WORD = re.compile(r"[a-z][a-z-]{3,}")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pool:
     """Queries and the documents they are scored against.
 
     Attributes:
         name: The name shown in the log.
-        phase: 1 short documents, 2 paragraphs and abstracts, 3 several paragraphs.
         labelled: Whether a person wrote the queries for their documents.
         queries: The queries.
-        positives: For each query the index of its document.
+        positives: For each query the indices of its documents; the first is its own.
         documents: The documents.
-        parts: For each document the texts the teacher sees, which reads 256 tokens at most; a
-            document's similarity is that of its best part.
-        precise: Whether the larger, slower teacher reads this pool too.
+        negatives: For each query the documents that people judged not to answer it.
+        parts: For each document the texts the teacher reads, which are short; a document's
+            similarity is that of its best part.
+        weight: How often the pool is drawn, relative to its size's square root.
     """
 
     name: str
-    phase: int
     labelled: bool
     queries: list[str]
-    positives: list[int]
+    positives: list[list[int]]
     documents: list[str]
-    parts: list[list[str]]
-    precise: bool = False
+    negatives: list[list[int]] = field(default_factory=list)
+    parts: list[list[str]] = field(default_factory=list)
+    weight: float = 1.0
+
+    def __post_init__(self):
+        self.negatives = self.negatives or [[] for _ in self.queries]
+        self.parts = self.parts or [[d] for d in self.documents]
 
 
-def sentences(text: str) -> list[str]:
-    """Split a paragraph into sentences at a full stop before a capital or a digit."""
-    return [s.strip() for s in SENTENCE_END.split(text) if s.strip()]
+@dataclass(frozen=True)
+class JudgedSet:
+    """A set in BEIR's format: texts by id, and for each query its judged documents."""
 
+    titles: dict[str, str]
+    texts: dict[str, str]
+    queries: dict[str, str]
+    judged: dict[str, dict[str, int]]
 
-def typed(question: str) -> str:
-    """Write a question as people type it into a search box: no capitals, no question mark."""
-    return question.lower().rstrip("? ")
+    def document(self, key: str, titled: bool = True) -> str:
+        """A document's text, after its title if it has one and `titled` is set."""
+        title = self.titles[key] if titled else ""
+        return f"{title}. {self.texts[key]}" if title else self.texts[key]
 
 
 def json_lines(path: Path) -> list[dict]:
@@ -59,162 +109,263 @@ def json_lines(path: Path) -> list[dict]:
         return [json.loads(line) for line in lines]
 
 
-def make_pool(
-    name: str, phase: int, labelled: bool, pairs: list[tuple[str, str]], precise: bool = False
-) -> Pool:
-    """Build a pool from (query, document) pairs whose documents may repeat."""
-    index: dict[str, int] = {}
-    positives = [index.setdefault(document, len(index)) for _, document in pairs]
-    documents = list(index)
-    queries, parts = [query for query, _ in pairs], [[d] for d in documents]
-    return Pool(name, phase, labelled, queries, positives, documents, parts, precise)
+def plain(text: str) -> str:
+    """The words of a text in lower case, to compare two texts by."""
+    return " ".join(re.findall(r"\w+", text.lower()))
 
 
-def squad_pools(folder: Path, rng: random.Random) -> list[Pool]:
-    """Questions on Wikipedia: the answer's sentence, its paragraph, three paragraphs in a row."""
-    paragraphs = {r["_id"]: r for r in json_lines(folder / "squad-dev-1.1/corpus.jsonl")}
-    questions = json_lines(folder / "squad-dev-1.1/queries.jsonl")
-
-    with_title = {i: rng.random() < 0.5 for i in paragraphs}
-    text = {
-        i: (f"{r['title']}. {r['text']}" if with_title[i] else r["text"])
-        for i, r in paragraphs.items()
+def read_set(folder: Path, unwanted: set[str] = frozenset()) -> JudgedSet:
+    """Read a set, without the queries whose plain text is unwanted."""
+    corpus = json_lines(folder / "corpus.jsonl")
+    judged: dict[str, dict[str, int]] = {}
+    with (folder / "qrels.tsv").open(encoding="utf-8") as handle:
+        for row in csv.DictReader(handle, delimiter="\t"):
+            judged.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
+    queries = {
+        q["_id"]: q["text"]
+        for q in json_lines(folder / "queries.jsonl")
+        if q["_id"] in judged and not {plain(q["text"]), plain(q.get("original", ""))} & unwanted
     }
-    asked = [typed(q["text"]) if rng.random() < 0.5 else q["text"] for q in questions]
-    whole = make_pool(
-        "squad-paragraphs",
-        2,
-        True,
-        [(query, text[q["para"]]) for query, q in zip(asked, questions, strict=True)],
-        True,
+    return JudgedSet(
+        {r["_id"]: r.get("title") or "" for r in corpus},
+        {r["_id"]: r["text"] for r in corpus},
+        queries,
+        judged,
     )
 
-    answers = []
-    for question in questions:
-        for sentence in sentences(paragraphs[question["para"]]["text"]):
-            if any(answer in sentence for answer in question["answers"]):
-                answers.append((question["text"], sentence))
-                break
-    short = make_pool("squad-answers", 1, True, answers)
 
-    # Three consecutive paragraphs of one article, the wanted one at a random place among them.
-    ids = list(paragraphs)
-    place = {i: n for n, i in enumerate(ids)}
+def held_out_queries(data: Path) -> set[str]:
+    """The plain texts of all validation queries, so that none of them is trained on."""
+    return {
+        plain(query["text"])
+        for name in HELD_OUT
+        if (data / name).is_dir()
+        for query in json_lines(data / name / "queries.jsonl")
+    }
+
+
+def sentences(text: str) -> list[str]:
+    """Split a paragraph into sentences at a full stop before a capital or a digit."""
+    return [s.strip() for s in SENTENCE_END.split(text) if s.strip()]
+
+
+def typed(question: str, rng: random.Random) -> str:
+    """Write 40% of the questions as people type them: no capitals, no question mark."""
+    return question.lower().rstrip("?. ") if rng.random() < 0.4 else question
+
+
+def labelled_pool(name: str, judged: JudgedSet, most: int, rng: random.Random) -> Pool:
+    """Questions and the passages that people say answer them; half of the titles left out."""
+    chosen = sorted(q for q in judged.queries if any(judged.judged[q].values()))
+    chosen = rng.sample(chosen, min(most, len(chosen)))
+    index: dict[str, int] = {}
+    documents: list[str] = []
+
+    def place(key: str) -> int:
+        if key not in index:
+            index[key] = len(documents)
+            documents.append(judged.document(key, titled=rng.random() < 0.6))
+        return index[key]
+
+    positives, negatives = [], []
+    for query in chosen:
+        by_score = sorted(judged.judged[query].items())
+        positives.append([place(d) for d, score in by_score if score > 0])
+        negatives.append([place(d) for d, score in by_score if score == 0])
+    queries = [typed(judged.queries[q], rng) for q in chosen]
+    return Pool(name, True, queries, positives, documents, negatives)
+
+
+def pair_pool(name: str, labelled: bool, pairs: list[tuple[str, str]], weight: float = 1) -> Pool:
+    """A pool from (query, document) pairs whose documents may repeat."""
+    index: dict[str, int] = {}
+    positives = [[index.setdefault(document, len(index))] for _, document in pairs]
+    return Pool(name, labelled, [q for q, _ in pairs], positives, list(index), weight=weight)
+
+
+def joined_pool(name: str, judged: JudgedSet, most: int, rng: random.Random) -> Pool:
+    """Long documents: the wanted passage among two to four others of its set, in any order."""
+    keys = sorted(judged.texts)
+    chosen = sorted(q for q in judged.queries if any(judged.judged[q].values()))
+    chosen = rng.sample(chosen, min(most, len(chosen)))
+    queries, parts = [], []
+    for query in chosen:
+        wanted = min(d for d, score in judged.judged[query].items() if score > 0)
+        members = [wanted]
+        words = len(judged.texts[wanted].split())
+        for key in rng.sample(keys, 8):
+            size = len(judged.texts[key].split())
+            if key not in judged.judged[query] and words + size <= LONGEST and len(members) < 5:
+                members.append(key)
+                words += size
+        rng.shuffle(members)
+        queries.append(typed(judged.queries[query], rng))
+        parts.append([judged.document(key, titled=rng.random() < 0.3) for key in members])
+    return Pool(
+        f"{name}-long",
+        True,
+        queries,
+        [[i] for i in range(len(queries))],
+        [" ".join(p) for p in parts],
+        parts=parts,
+        weight=0.7,
+    )
+
+
+def article_pool(judged: JudgedSet, most: int, rng: random.Random) -> Pool:
+    """Long documents on one subject: three paragraphs in a row of one of SQuAD's articles."""
+    ids = list(judged.texts)
+    place = {key: n for n, key in enumerate(ids)}
+    chosen = rng.sample(sorted(judged.queries), min(most, len(judged.queries)))
     index: dict[tuple[str, ...], int] = {}
-    long_queries, long_positives = [], []
-    for query, question in zip(asked, questions, strict=True):
-        first = place[question["para"]] - rng.randrange(3)
+    queries, positives = [], []
+    for query in chosen:
+        wanted = next(iter(judged.judged[query]))
+        first = max(0, place[wanted] - rng.randrange(3))
         window = tuple(
-            i
-            for i in ids[max(0, first) : first + 3]
-            if paragraphs[i]["title"] == paragraphs[question["para"]]["title"]
+            key for key in ids[first : first + 3] if judged.titles[key] == judged.titles[wanted]
         )
-        long_queries.append(query)
-        long_positives.append(index.setdefault(window, len(index)))
-    long = Pool(
-        "squad-long",
-        3,
-        True,
-        long_queries,
-        long_positives,
-        [" ".join(paragraphs[i]["text"] for i in window) for window in index],
-        [[text[i] for i in window] for window in index],
-        True,
+        queries.append(typed(judged.queries[query], rng))
+        positives.append([index.setdefault(window, len(index))])
+    parts = [[judged.texts[key] for key in window] for window in index]
+    return Pool(
+        "squad-articles", True, queries, positives, [" ".join(p) for p in parts], parts=parts
     )
 
-    pairs = json_lines(folder / "squad-sentences/pairs.jsonl")
-    sentence = make_pool("squad-sentences", 1, True, [(p["query"], p["sentence"]) for p in pairs])
-    return [short, sentence, whole, long]
 
-
-def pubmedqa_pools(folder: Path, rng: random.Random) -> list[Pool]:
-    """Questions, and sentences taken out, on medical abstracts."""
-    abstracts = {r["_id"]: r["text"] for r in json_lines(folder / "pubmedqa/corpus.jsonl")}
-    questions = json_lines(folder / "pubmedqa/queries.jsonl")
-    pairs = [(q["text"], abstracts[q["_id"]]) for q in questions]
-    asked = make_pool("pubmedqa", 2, True, pairs, precise=True)
-    cut, short = [], []
-    for text in abstracts.values():
-        cut += cut_out(text, rng, times=3)
-        found = sentences(text)
-        short += [(found[i], found[i + 1]) for i in range(0, len(found) - 1, 2)]
-    return [
-        asked,
-        make_pool("pubmedqa-cut", 2, False, cut),
-        make_pool("pubmedqa-sentences", 1, False, short),
-    ]
-
-
-def cut_out(text: str, rng: random.Random, times: int = 1) -> list[tuple[str, str]]:
-    """Take a sentence out of a text: the sentence is the query, the rest its document."""
-    found = sentences(text)
-    if len(found) < 3:
-        return []
+def answer_pool(folder: Path, judged: JudgedSet, most: int, rng: random.Random) -> Pool:
+    """Questions of SQuAD and the one sentence that holds the answer."""
     pairs = []
-    for i in rng.sample(range(len(found)), min(times, len(found))):
-        pairs.append((found[i], " ".join(found[:i] + found[i + 1 :])))
-    return pairs
+    for question in json_lines(folder / "queries.jsonl"):
+        if question["_id"] not in judged.queries:
+            continue
+        for sentence in sentences(judged.texts[question["para"]]):
+            if any(answer in sentence for answer in question["answers"]):
+                pairs.append((typed(question["text"], rng), sentence))
+                break
+    return pair_pool("squad-answers", True, rng.sample(pairs, min(most, len(pairs))))
 
 
-def wikipedia_pools(path: Path, rng: random.Random) -> list[Pool]:
-    """Titles, descriptions and sentences on the introductions of Wikipedia's vital articles.
+def cut_pool(name: str, judged: JudgedSet, times: int, rng: random.Random) -> Pool:
+    """A sentence taken out of a text as the query, the rest of the text its document.
 
-    Args:
-        path: A JSON object of title to {"title", "extract", "description"}.
+    Of a medical abstract the last sentence comes first, since it states the findings as a claim.
     """
-    articles = [a for a in json.loads(path.read_text("utf-8")).values() if a.get("extract")]
-    longer = set(rng.sample(range(len(articles)), min(4000, len(articles))))
-    forms = ["{t}", "what is {t}", "{t} {d}", "{d}", "tell me about {t}"]
-    short, medium, cut = [], [], []
-    for number, article in enumerate(articles):
-        names = {"t": article["title"], "d": article.get("description") or article["title"]}
-        found = sentences(article["extract"])
-        short.append((rng.choice(forms).format(**names), " ".join(found[:2])))
-        if number in longer and len(found) > 2:
-            medium.append((rng.choice(forms).format(**names), article["extract"]))
-            cut += cut_out(article["extract"], rng)
-    return [
-        make_pool("wikipedia-short", 1, False, short),
-        make_pool("wikipedia", 2, False, medium),
-        make_pool("wikipedia-cut", 2, False, cut),
+    pairs = []
+    for key in rng.sample(sorted(judged.texts), min(900, len(judged.texts))):
+        found = sentences(judged.texts[key])
+        if len(found) < 3:
+            continue
+        order = rng.sample(range(len(found)), len(found))
+        if name == "pubmedqa":
+            order = [len(found) - 1, *order]
+        for i in order[:times]:
+            if 5 <= len(found[i].split()) <= 45:
+                claim = re.sub(
+                    r"^(These|Our|This|The) (results|findings|data|study) \w+ (that )?",
+                    "",
+                    found[i],
+                )
+                pairs.append((claim, " ".join(found[:i] + found[i + 1 :])))
+    return pair_pool(f"{name}-cut", False, pairs)
+
+
+def title_pool(sets: dict[str, JudgedSet], rng: random.Random) -> Pool:
+    """Titles, and titles asked about, with the text below them."""
+    forms = ("{}", "{}", "what is {}", "tell me about {}", "who or what is {}")
+    pairs = []
+    for name in ("qed-nq", "boolq-dev", "covid-qa", "conditionalqa"):
+        for key in rng.sample(sorted(sets[name].texts), 500) if name in sets else ():
+            if title := sets[name].titles[key]:
+                pairs.append((rng.choice(forms).format(title), sets[name].texts[key]))
+    return pair_pool("titles", False, pairs)
+
+
+def keyword_pool(sets: dict[str, JudgedSet], rng: random.Random) -> Pool:
+    """Two to five rare words of a text, as typed into a search box, with the text."""
+    texts = [
+        text
+        for name in ("qed-nq", "lfrqa", "pubmedqa", "covid-qa", "boolq-dev", "clapnq")
+        for text in (rng.sample(sorted(sets[name].texts.values()), 350) if name in sets else ())
     ]
+    spread = Counter(word for text in texts for word in set(WORD.findall(text.lower())))
+    pairs = []
+    for text in texts:
+        counts = Counter(WORD.findall(text.lower()))
+        rare = sorted(
+            (w for w in counts if spread[w] < 40), key=lambda w: (-counts[w], spread[w], w)
+        )
+        if len(rare) >= 6:
+            pairs.append((" ".join(rng.sample(rare[:8], rng.randint(2, 5))), text))
+    return pair_pool("keywords", False, pairs)
 
 
-def docstring_pool(most: int = 4000) -> Pool:
-    """First lines and bodies of the docstrings of SciPy and scikit-learn, as technical text."""
+def docstring_pool(most: int, rng: random.Random) -> Pool:
+    """First lines and bodies of docstrings of SciPy and scikit-learn, as technical text."""
+    import scipy.interpolate
     import scipy.linalg
+    import scipy.ndimage
     import scipy.optimize
     import scipy.signal
     import scipy.stats
     from sklearn.utils.discovery import all_estimators, all_functions
 
     things = [thing for _, thing in all_estimators() + all_functions()]
-    for module in (scipy.linalg, scipy.optimize, scipy.signal, scipy.stats):
+    for module in (
+        scipy.interpolate,
+        scipy.linalg,
+        scipy.ndimage,
+        scipy.optimize,
+        scipy.signal,
+        scipy.stats,
+    ):
         things += [getattr(module, name) for name in sorted(dir(module)) if name[0] != "_"]
     pairs = {}
     for thing in things:
         doc = inspect.getdoc(thing) if callable(thing) else None
         doc = re.sub(r" at 0x[0-9a-f]+", "", doc or "")  # else no two runs see the same text
         first, _, body = doc.partition("\n\n")
-        body = re.sub(r"\s+", " ", body)[:1500]
+        body = re.sub(r"[-=]{3,}|\s+", " ", body)[:1200]
         if len(first) > 15 and len(body) > 120:
             pairs[re.sub(r"\s+", " ", first)] = body
-    return make_pool("docstrings", 2, False, list(pairs.items())[:most])
+    return pair_pool("docstrings", False, rng.sample(list(pairs.items()), min(most, len(pairs))))
 
 
-def load_pools(data: Path, wikipedia: Path | None, seed: int) -> list[Pool]:
+def hard_pool() -> Pool:
+    """Our own near misses: the answer and what only resembles one."""
+    index: dict[str, int] = {}
+
+    def place(text: str) -> int:
+        return index.setdefault(text, len(index))
+
+    positives = [[place(answer)] for _, answer, _ in CASES]
+    negatives = [[place(miss) for miss in misses] for _, _, misses in CASES]
+    queries = [query for query, _, _ in CASES]
+    return Pool("hard-cases", True, queries, positives, list(index), negatives, weight=1.5)
+
+
+def load_pools(data: Path, seed: int) -> list[Pool]:
     """Read every training set that is there.
 
     Args:
-        data: The folder with squad-dev-1.1, squad-sentences and pubmedqa.
-        wikipedia: The JSON file of Wikipedia introductions, or None to go without.
+        data: The folder with one folder a set.
         seed: What the random choices start from.
-
-    Raises:
-        FileNotFoundError: A set is missing below `data`.
     """
     rng = random.Random(seed)
-    pools = squad_pools(data, rng) + pubmedqa_pools(data, rng) + [docstring_pool()]
-    if wikipedia is not None:
-        pools += wikipedia_pools(wikipedia, rng)
-    return pools
+    unwanted = held_out_queries(data)
+    sets = {n: read_set(data / n, unwanted) for n in LABELLED if (data / n).is_dir()}
+    pools = [labelled_pool(n, judged, LABELLED[n], rng) for n, judged in sets.items()]
+    pools += [joined_pool(n, sets[n], 600, rng) for n in JOINED if n in sets]
+    pools += [cut_pool(n, sets[n], times, rng) for n, times in CUT.items() if n in sets]
+    if "squad-dev-1.1" in sets:
+        squad = sets["squad-dev-1.1"]
+        pools.append(article_pool(squad, 1200, rng))
+        pools.append(answer_pool(data / "squad-dev-1.1", squad, 2400, rng))
+    if (file := data / "squad-sentences" / "pairs.jsonl").is_file():
+        pairs = [(p["query"], p["sentence"]) for p in json_lines(file)]
+        pools.append(pair_pool("squad-sentences", True, rng.sample(pairs, 1500), weight=0.5))
+    pools += [title_pool(sets, rng), keyword_pool(sets, rng), docstring_pool(900, rng)]
+    for pool in pools:
+        if pool.name in SCIENCE:
+            pool.weight *= 1.5
+    return [*pools, hard_pool()]
