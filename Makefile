@@ -47,9 +47,11 @@ demo: setup ## Launch a server and print the three forms of a score request.
 test: lint ## Check the style and run every test, the notebooks too.
 	@$(IN_VENV) "$(BIN)/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
-lint: setup ## Check the style of code and notebooks.
+lint: setup ## Check style, types, and which room of the helpers uses which.
 	@"$(BIN)/ruff" check $(LINTED)
 	@"$(BIN)/ruff" format --check $(LINTED)
+	@"$(BIN)/lint-imports" --no-cache
+	@"$(BIN)/mypy" src/helpers
 
 bench: setup ## Measure this server and client against their peers (some minutes).
 	@$(IN_VENV) "$(BIN)/python" benchmarks/run.py $(BENCH_FLAGS)

@@ -31,7 +31,7 @@ import workload
 from environments import BENCHMARKS
 from helpers.errors import ScoreError
 from helpers.server import offline_model_path, stop_all
-from helpers.server.machine import GIB, Machine, look_at_machine
+from helpers.server.machine import GIB, Machine, ask_driver, look_at_machine
 from measurement import Measurement, Run
 from peers import PEERS, PeerError, Task
 from setup_env import Refusal
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(peers: list[str], effort: Effort) -> Run:
     """Measure the peers one after the other; two at once would take each other's cores."""
     stop_all()
-    machine = look_at_machine(STATE)
+    machine = look_at_machine(STATE, ask_driver().gpus)
     pairs = workload.workloads()
     model = offline_model_path()
     # Read from the disk what vLLM is made of, or whoever starts first pays for it.
