@@ -1,12 +1,17 @@
-agreed = {q for q in data.queries if runs["BM25"][q][:1] == runs["bi-encoder"][q][:1]}
-selective = {
-    q: runs["bi-encoder" if q in agreed else "bi-encoder + reranker"][q] for q in data.queries
-}
+embedder.start()
+encoder = embedder.client()
 
-measured = measure({**runs, "selective": selective}, data)
-cost = compare(measured, "bi-encoder + reranker", "selective")
-print(f"{len(agreed) / len(data.queries):.0%} of the queries need no reranker")
-print(f"nDCG@10 {cost.difference:+.3f} [{cost.low:+.3f}, {cost.high:+.3f}]")
 
-assert 0.2 < len(agreed) / len(data.queries) < 0.8
-assert abs(cost.difference) < 0.05
+def search_by_meaning(query, top_n=3, candidates=10):
+    found = meaning.search({"new": query})["new"][:candidates]
+    texts = [data.documents[document_id] for document_id in found]
+    return client.rerank(query, texts, top_n=top_n, truncate_prompt_tokens=-1)
+
+
+alone = search_by_meaning("What should I do about a nosebleed?")
+print(alone)
+encoder.close()
+embedder.stop()
+
+assert len(alone.documents) == 3
+assert "nose" in alone.documents[0]
