@@ -20,7 +20,7 @@ def python_of(peer: str) -> Path:
     The pins are those of `requirements/PEER.txt`, all of them.
 
     Raises:
-        setup_env.Refusal: It can not be built; the text holds pip's last words.
+        setup_env.Refusal: It cannot be built; the text holds pip's last words.
     """
     home = BENCHMARKS / ".envs" / peer
     home.mkdir(parents=True, exist_ok=True)

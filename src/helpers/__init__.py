@@ -1,7 +1,7 @@
 """Launch a vLLM score server and ask it for scores.
 
-A house of six rooms, each a folder whose `__init__` is its door; `errors` is the floor, and
-`corpus` and `offline_reranker` hold data:
+A house of six rooms, each a folder whose `__init__` is its door. `errors` and `tables` are the
+floor; `corpus` and `offline_reranker` hold data:
 
     client   asks a server           bulk     scores many pairs
     server   starts and watches one  search   finds documents and measures

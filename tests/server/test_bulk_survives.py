@@ -130,7 +130,7 @@ def test_a_run_outlives_its_server_and_the_key_is_nowhere(
         left = [member for member in last.members() if member.pid != last.pid]
         assert left
         for member in left:
-            # Frozen, so that they can not notice and leave by themselves.
+            # Frozen, so that they cannot notice and leave by themselves.
             member.suspend()
         os.kill(last.pid, signal.SIGKILL)
         wait_for(lambda: not revived[0].running)

@@ -118,7 +118,7 @@ def test_generated_bodies_are_all_answered(server):
             )
             statuses[response.status_code] += 1
             if response.status_code not in REFUSED_OR_SCORED:
-                # vLLM 0.32 can not send half a surrogate pair back, in whatever field it came.
+                # vLLM 0.32 cannot send half a surrogate pair back, in whatever field it came.
                 assert response.status_code == 500 and b"\\ud" in body, response.text
                 assert session.get(f"{server.url}/health", timeout=SECONDS).ok
             if response.status_code == 200 and route.endswith("score"):

@@ -1,4 +1,4 @@
-"""Play a score server that misbehaves in ways that a real vLLM can not be made to.
+"""Play a score server that misbehaves in ways that a real vLLM cannot be made to.
 
 It speaks HTTP over real sockets. A `FaultServer` is given steps, one for each score request; the
 last step stays for all further requests. Without steps it answers as vLLM does.

@@ -1,4 +1,4 @@
-"""The client on a real socket, against faults that a real vLLM can not be made to give."""
+"""The client on a real socket, against faults that a real vLLM cannot be made to give."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def test_a_pause_beyond_the_time_of_the_call_is_not_begun(serve, client_of, no_p
     assert no_pauses.pauses == []
 
 
-# -- what can not be reached, or takes too long -------------------------------------------------
+# -- what cannot be reached, or takes too long -------------------------------------------------
 
 
 def test_a_server_that_is_not_there_says_how_to_start_one(no_pauses, without_pauses):
@@ -440,7 +440,7 @@ def test_closing_ends_a_pause_in_another_thread(serve):
     assert len(errors) == 1
 
 
-# -- what can not be used -----------------------------------------------------------------------
+# -- what cannot be used -----------------------------------------------------------------------
 
 
 def test_an_answer_that_stays_cut_off_is_refused(serve, client_of):
