@@ -146,6 +146,7 @@ def test_what_would_be_launched_can_be_seen_where_the_start_builds_the_engine(mo
     monkeypatch.setattr(plan, "find_engine", missing)
     monkeypatch.setattr(plan, "can_build_engine", lambda: True)
     monkeypatch.setattr(plan, "ask_driver", Driver)
+    monkeypatch.setenv("PATH", os.defpath)  # no `vllm` of a terminal's own
     server = ScoreServer()
     assert "first builds that vLLM" in server.choices.device.reason
     assert "offline reranker" in server.choices._repr_html_()

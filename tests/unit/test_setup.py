@@ -520,6 +520,8 @@ class SmallRepository:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # A shell's background job ignores interrupts, and what it starts would inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def set_up(self, *arguments: str, **variables: str) -> str:
