@@ -23,8 +23,8 @@ from typing import NamedTuple
 GIB = 2**30
 # Instructions that multiply bfloat16 numbers: x86 (AVX-512, AMX) and Arm.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-# Instructions of x86 that multiply and add 8-bit whole numbers (VNNI, AMX).
-INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+# Instructions that multiply and add 8-bit whole numbers: x86 (VNNI, AMX) and Arm.
+INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
 _DRIVER_QUERY = "driver_version,index,uuid,compute_cap,memory.total,memory.free,name"
 _DRIVER_SECONDS = 20
 # Windows Subsystem for Linux and Google's Kubernetes nodes keep nvidia-smi out of the usual PATH.
