@@ -23,6 +23,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
     The stored outputs of the notebooks are the offline reranker's, so it serves on a GPU too.
     """
     os.environ.setdefault("SCORE_MODEL", OFFLINE_MODEL_NAME)
+    # A shell's background job ignores interrupts, which some tests send.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Two processes share the cores, so a thread that waits must not spin.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("SCORE_SERVER_URL", "SCORE_API_KEY", "BEIR_DATASET"):
