@@ -77,6 +77,8 @@ def test_a_folder_called_vllm_is_no_vllm(tmp_path, monkeypatch):
     monkeypatch.delenv(engine.PYTHON_VARIABLE, raising=False)
     (tmp_path / "vllm" / "docs").mkdir(parents=True)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    for name in [m for m in sys.modules if m.partition(".")[0] == "vllm"]:
+        monkeypatch.delitem(sys.modules, name)  # another test's import would answer for the search
     finish(tmp_path)
     assert importlib.util.find_spec("vllm") is not None, "a namespace package, as Python says"
     assert engine_python(tmp_path) == str(tmp_path / ".venv/bin/python")
