@@ -21,10 +21,10 @@ LINTED := conftest.py src tests training scripts benchmarks notebooks
 IN_VENV = PATH="$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test lint bench badges stop lock
+.PHONY: help setup lab demo test lint bench badges translations stop lock
 
 help: ## List these targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # The first Python that will do; if none does, the first that was named, which says why it does not.
 PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
@@ -58,6 +58,10 @@ bench: setup ## Measure this server and client against their peers (some minutes
 
 badges: setup ## Write "Open in Colab" and the like into the notebooks.
 	@"$(BIN)/python" scripts/badges.py --branch "$(or $(BRANCH),main)" -- "$(REPO)"
+
+translations: setup ## Bring the Chinese edition up to date with its units.
+	@"$(BIN)/python" scripts/translations.py update
+	@"$(BIN)/python" scripts/translations.py build
 
 stop: ## End every score server that the notebooks left running.
 	@if [ -x "$(BIN)/python" ]; then "$(BIN)/python" -m helpers stop; \
