@@ -19,11 +19,16 @@ import requests
 import raw_requests
 import timing
 from aims import BFLOAT16, DEFAULTS, FLOAT32, INFINITY
-from environments import BENCHMARKS, python_of
 from helpers import score_pairs
 from helpers.client import ScoreClient
 from helpers.errors import OutOfMemoryError
-from helpers.server import OFFLINE_MODEL_NAME, ScoreServer, launch, offline_model_path
+from helpers.server import (
+    OFFLINE_MODEL_NAME,
+    ScoreServer,
+    launch,
+    offline_model_path,
+    side_environment,
+)
 from helpers.server import log as launch_log
 from helpers.server.command import HOST, Command, find_engine, inherited_environment
 from helpers.server.launch import Patience
@@ -42,6 +47,7 @@ BATCH_SIZES = (8, 32, 128)
 SMALLER_SHARE = ("--gpu-memory-utilization", "0.5")  # of the memory; on a CPU it is called so too
 START_SECONDS = 600
 REQUEST_SECONDS = 600  # a peer may be slow
+BENCHMARKS = Path(__file__).resolve().parent
 PATIENCE = Patience(start=START_SECONDS, stall=300)
 
 
@@ -136,7 +142,7 @@ def infinity(task: Task) -> list[Measurement]:
     """Measure an Infinity server at the dtype that suits this processor."""
     if task.machine.gpu is not None:
         raise PeerError("its pins are for a machine without a GPU, and this one has one")
-    python = python_of(INFINITY)
+    python = Path(side_environment(INFINITY))
     model = str(offline_model_path())
 
     def command(port: int) -> Command:

@@ -28,20 +28,18 @@ import aims
 import measurement
 import report
 import workload
-from environments import BENCHMARKS
 from helpers.errors import ScoreError
 from helpers.server import offline_model_path, stop_all
 from helpers.server.machine import GIB, Machine, ask_driver, look_at_machine
 from measurement import Measurement, Run
-from peers import PEERS, PeerError, Task
-from setup_env import Refusal
+from peers import BENCHMARKS, PEERS, PeerError, Task
 from timing import FULL, QUICK, Effort
 
 RESULTS = BENCHMARKS / "results"
 # Fixed, so that a run that was killed leaves nothing that the next one would not find and end.
 STATE = BENCHMARKS / ".state"
 # What keeps one peer from being measured, and none of the others.
-FAILURES = (PeerError, Refusal, ScoreError, requests.RequestException, subprocess.SubprocessError)
+FAILURES = (PeerError, ScoreError, requests.RequestException, subprocess.SubprocessError)
 QUIET_PERCENT = 10
 # These would lead to another server, or change the one that is launched.
 NOT_FOR_A_BENCHMARK = ("SCORE_SERVER_URL", "SCORE_API_KEY", "SCORE_SERVER_PYTHON", "VLLM_API_KEY")

@@ -186,6 +186,10 @@ class ServerDiedError(LaunchError):
     """The server ended while it started, for none of the reasons above."""
 
 
+class SideEnvironmentError(ScoreError):
+    """An environment of its own, for tools of other people, could not be built."""
+
+
 def api_error_type(status: int) -> type[ApiError]:
     """Return the most exact kind of `ApiError` for an HTTP status.
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from helpers.server.probe import inherited_environment
     from helpers.server.proxy import ReverseProxy
     from helpers.server.server import ScoreServer, left_elsewhere, stop_all
+    from helpers.server.side import side_environment
 
 __all__ = [
     "OFFLINE_MODEL_NAME",
@@ -27,6 +28,7 @@ __all__ = [
     "inherited_environment",
     "left_elsewhere",
     "offline_model_path",
+    "side_environment",
     "stop_all",
 ]
 
@@ -40,6 +42,7 @@ _MODULE_OF = {
     "inherited_environment": "probe",
     "left_elsewhere": "server",
     "offline_model_path": "model",
+    "side_environment": "side",
     "stop_all": "server",
 }
 

@@ -1,0 +1,62 @@
+"""Give a tool of other people an environment of its own, beside the kernel's.
+
+Clients of other makers want versions of packages that do not go with vLLM's, or with each other.
+Each group of them has a file of pins in `requirements/environments` and a folder in `.envs` of the
+clone, built on first use by the script that builds `.venv` too.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers.errors import InputError, SideEnvironmentError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def side_environment(name: str, repository: Path = REPOSITORY) -> str:
+    """Return the interpreter of an environment, which is built first if need be.
+
+    Building prints its progress. Where all is as it should be, nothing is printed, and it takes a
+    fraction of a second. Interrupt it, and the next call starts it again.
+
+    Args:
+        name: What its pins are called: `requirements/environments/NAME.txt`.
+        repository: The clone to build in.
+
+    Raises:
+        InputError: There are no pins of that name.
+        SideEnvironmentError: There is no clone to build in, or the packages cannot be installed.
+    """
+    script = repository / "scripts" / "side_environment.py"
+    pins = repository / "requirements" / "environments"
+    if not script.is_file():
+        raise SideEnvironmentError(
+            "There is no clone of the collection to build an environment in. "
+            "Clone it, and from its folder: pip install -e ."
+        )
+    if not (pins / f"{name}.txt").is_file():
+        there = ", ".join(sorted(path.stem for path in pins.glob("*.txt")))
+        raise InputError(f"There is no environment {name!r}. There are: {there}")
+    said = []
+    with subprocess.Popen(
+        [sys.executable, str(script), name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as setup:
+        assert setup.stdout is not None
+        try:
+            for line in setup.stdout:
+                print(line, end="")
+                said.append(line)
+        except BaseException:
+            # Whatever ends this call ends the install too; it forwards the end to pip.
+            setup.terminate()
+            raise
+    if setup.returncode != 0:
+        last = "".join(said).rpartition("Set-up stopped. ")[2].strip()
+        raise SideEnvironmentError(f"The environment {name} could not be built. {last}")
+    return str(repository / ".envs" / name / ".venv" / "bin" / "python")
