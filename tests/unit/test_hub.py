@@ -20,7 +20,7 @@ import pytest
 
 from helpers.errors import LaunchTimeoutError, ModelUnavailableError
 from helpers.server import hub as hub_module
-from helpers.server.hub import cached_folder, download, hub_state
+from helpers.server.hub import cached_folder, download, hub_state, read_card
 
 NAME, COMMIT = "some/model", "a" * 40
 WEIGHTS = os.urandom(3_000_000)
@@ -39,12 +39,14 @@ class PlayedHub(ThreadingHTTPServer):
 
     key: what a request has to carry to see the model; status: what it gets without.
     most: how many bytes of a large file go over one connection, before it breaks.
+    facts: what it says of the model beside its files.
     """
 
     daemon_threads = True
 
-    def __init__(self, *, key="", status=401, code="", most=None, files=FILES):
+    def __init__(self, *, key="", status=401, code="", most=None, files=FILES, facts=None):
         self.key, self.status, self.code, self.most, self.files = key, status, code, most, files
+        self.facts = facts or {}
         self.asked: list[tuple[str, str, str]] = []
         self.stall = threading.Event()
         super().__init__(("127.0.0.1", 0), Handler)
@@ -78,7 +80,8 @@ class Handler(BaseHTTPRequestHandler):
                     for name, content in hub.files.items()
                 ]
                 return self.reply(json.dumps(files).encode())
-            return self.reply(json.dumps({"id": NAME, "sha": COMMIT, "siblings": files}).encode())
+            model = {"id": NAME, "sha": COMMIT, "siblings": files, **hub.facts}
+            return self.reply(json.dumps(model).encode())
         found = re.fullmatch(rf"/{NAME}/resolve/[^/]+/(.+)", self.path)
         if found is None or found[1] not in hub.files:
             known = self.path.startswith(f"/{NAME}/")
@@ -326,3 +329,38 @@ def test_a_file_that_arrives_damaged_is_not_kept(play, where):
     with pytest.raises(ModelUnavailableError, match="arrived damaged"):
         download(NAME, environment)
     assert (download(NAME, environment) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+# What it is
+
+
+def test_what_a_model_is_is_read_without_its_weights(play, where):
+    weights = {"parameters": {"F32": 1_000, "BF16": 500, "I8": 10}, "total": 1_510}
+    hub = play(facts={"cardData": {"license": "apache-2.0"}, "safetensors": weights})
+    card = read_card(NAME, where(hub))
+    assert card["licence"] == "apache-2.0"
+    assert card["bytes"] == 1_000 * 2 + 500 * 2 + 10, "32 bits are served as 16"
+    assert json.loads((Path(card["folder"]) / "config.json").read_text())["model_type"] == "bert"
+    asked = [path for _, path, _ in hub.asked]
+    assert not any("model.safetensors" in path for path in asked)
+
+
+def test_a_hub_that_says_neither_licence_nor_size_is_enough(play, where):
+    card = read_card(NAME, where(play()))
+    assert card["licence"] == "" and "bytes" not in card
+
+
+def test_what_is_in_the_cache_needs_no_hub(where, tmp_path):
+    folder = in_cache(tmp_path / "hf" / "hub", "config.json")
+    assert Path(read_card(NAME, where(HF_HUB_OFFLINE="1"))["folder"]) == folder
+
+
+@pytest.mark.parametrize("settings", [{"key": "k"}, {"status": 404, "key": "k"}])
+def test_a_model_that_the_hub_does_not_give_is_named(play, where, settings):
+    with pytest.raises(ModelUnavailableError, match=NAME):
+        read_card(NAME, where(play(**settings)))
+
+
+def test_a_hub_that_is_not_there_is_said(where):
+    with pytest.raises(ModelUnavailableError, match="folder that holds its config"):
+        read_card(NAME, where())

@@ -75,6 +75,26 @@ def test_another_offline_reranker_is_another_model(monkeypatch, tmp_path):
     assert not before & both()
 
 
+def test_another_precision_is_another_server_with_a_name_and_a_folder_of_its_own():
+    names = {}
+    for precision in (None, "float32", "int8"):
+        server = ScoreServer("offline-reranker", precision=precision)
+        names[server.model] = server._asked.key
+    assert set(names) == {"offline-reranker", "offline-reranker-int8"}
+    assert ScoreServer(precision="int8")._asked.key == names["offline-reranker-int8"]
+    assert "-int8-" in ScoreServer(precision="int8")._asked.given
+
+
+def test_a_precision_of_another_model_is_refused_and_so_is_one_that_nobody_knows(monkeypatch):
+    with pytest.raises(InputError, match="'BAAI/x'"):
+        ScoreServer("BAAI/x", precision="int8")
+    with pytest.raises(InputError, match="float32, int8"):
+        ScoreServer(precision="int4")
+    monkeypatch.setenv("SCORE_MODEL", "BAAI/y")
+    with pytest.raises(InputError, match="SCORE_MODEL asked for 'BAAI/y'"):
+        ScoreServer(precision="int8")
+
+
 def test_numbers_of_numpy_ask_for_the_same():
     plain = key(threads=2, max_model_len=64, gpu_memory_utilization=0.5, enforce_eager=True)
     assert plain == key(

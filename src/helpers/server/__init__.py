@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from helpers.server.probe import inherited_environment
     from helpers.server.proxy import ReverseProxy
     from helpers.server.server import ScoreServer, left_elsewhere, stop_all
+    from helpers.server.serves import Serves, what_serves
     from helpers.server.side import side_environment
+    from helpers.server.tiny_decoder import tiny_decoder_path
 
 __all__ = [
     "OFFLINE_MODEL_NAME",
     "ReverseProxy",
     "ScoreServer",
+    "Serves",
     "base_encoder_path",
     "check_machine",
     "engine_python",
@@ -30,12 +33,15 @@ __all__ = [
     "offline_model_path",
     "side_environment",
     "stop_all",
+    "tiny_decoder_path",
+    "what_serves",
 ]
 
 _MODULE_OF = {
     "OFFLINE_MODEL_NAME": "model",
     "ReverseProxy": "proxy",
     "ScoreServer": "server",
+    "Serves": "serves",
     "base_encoder_path": "model",
     "check_machine": "check",
     "engine_python": "engine",
@@ -44,6 +50,8 @@ _MODULE_OF = {
     "offline_model_path": "model",
     "side_environment": "side",
     "stop_all": "server",
+    "tiny_decoder_path": "tiny_decoder",
+    "what_serves": "serves",
 }
 
 

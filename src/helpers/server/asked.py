@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from helpers.errors import InputError
 from helpers.server import records
 from helpers.server.engine import engine_python
 from helpers.server.model import OFFLINE_MODEL_NAME, is_local, offline_model_folder
@@ -33,6 +34,7 @@ class Asked:
     source: str = "You"
     python: str | None = None
     dtype: str | None = None
+    precision: str | None = None
     threads: int | None = None
     gpu_memory_utilization: float | None = None
     max_model_len: int | None = None
@@ -41,11 +43,26 @@ class Asked:
     flags: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str | None] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse a precision that there is no model of."""
+        if self.precision is None:
+            return
+        if self.model not in (None, OFFLINE_MODEL_NAME):
+            raise InputError(
+                f"precision= chooses a form of the offline reranker, and {self.source} asked for "
+                f"{str(self.model)!r}. Leave it out, or serve "
+                f'ScoreServer("{OFFLINE_MODEL_NAME}", precision={self.precision!r}).'
+            )
+        offline_model_folder(precision=self.precision)  # knows which there are
+        object.__setattr__(self, "model", OFFLINE_MODEL_NAME)
+
     @property
     def given(self) -> str | None:
         """What vLLM is given to serve, where the caller names it: a folder, or a hub's name."""
         if self.model == OFFLINE_MODEL_NAME:
-            return str(offline_model_folder())
+            precision = self.precision
+            folder = offline_model_folder(precision=precision) if precision else None
+            return str(folder or offline_model_folder())
         if self.model is not None and is_local(self.model):
             return str(Path(self.model).expanduser().absolute())
         return None if self.model is None else str(self.model)

@@ -63,6 +63,21 @@ def state():
 
 tell(state=state())
 """
+# Fetches the small files that say what a model is, and asks for the size of its weights as they
+# are served, with 16 bits for each number that has 32, and for its licence.
+_CARD = """
+BITS = {"F64": 16, "F32": 16, "BF16": 16, "F16": 16, "I64": 64, "I32": 32, "I16": 16}
+small = ["config.json", "modules.json", "tokenizer_config.json", "sentence_bert_config.json"]
+try:
+    tell(folder=snapshot_download(name, revision=revision, allow_patterns=small))
+    known = HfApi().model_info(name, revision=revision, timeout=float(sys.argv[3]))
+    card, weights = known.card_data, known.safetensors
+    tell(licence=(card.get("license") if card else "") or "")
+    if weights:
+        tell(bytes=sum(n * BITS.get(kind, 8) // 8 for kind, n in weights.parameters.items()))
+except Exception as error:
+    tell(failed=f"{type(error).__name__}: {error}")
+"""
 # Downloads what vLLM reads of a model: its weights once, in the better of two forms, and small
 # files. The library begins a file anew after an interrupt, so weights are fetched here, bytes that
 # are there already left out, and put where the library then finds them.
@@ -180,6 +195,45 @@ def look_at_hub(
 def hub_state(name: str, environment: Mapping[str, str] | None = None, **settings: Any) -> str:
     """Return `look_at_hub(...).state`."""
     return look_at_hub(name, environment, **settings).state
+
+
+def read_card(
+    name: str,
+    environment: Mapping[str, str] | None = None,
+    *,
+    revision: str | None = None,
+    timeout: float = 5.0,
+    python: str = sys.executable,
+) -> dict[str, Any]:
+    """Read what a model on the hub is, without its weights.
+
+    Args:
+        name: Such as "BAAI/bge-reranker-v2-m3".
+        environment: Variables of the process that asks (default: this process's).
+        revision: A branch, tag or commit (default: main).
+        timeout: Seconds for one answer of the hub; a look takes at most six times as long.
+        python: An interpreter that has `huggingface_hub`.
+
+    Returns:
+        "folder", where its small files lie; "licence" and "bytes" where the hub says them.
+
+    Raises:
+        ModelUnavailableError: The hub does not answer or does not give it, and it is not cached.
+    """
+    quiet = {**(os.environ if environment is None else environment)}
+    quiet |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_ETAG_TIMEOUT": str(int(timeout))}
+    command = [python, "-c", _BOTH + _CARD, name, revision or "", str(timeout)]
+    told: dict[str, Any] = {}
+    for line in ask(command, 6 * timeout, quiet).output.splitlines():
+        if line.startswith("{"):
+            told |= json.loads(line)
+    if "folder" not in told:
+        why = _brief(told.get("failed", "it did not answer"))
+        raise ModelUnavailableError(
+            f"The model hub does not say here what {name!r} is: {why} Check the name and the "
+            "network, or give a folder that holds its config.json."
+        )
+    return told
 
 
 def cached_folder(

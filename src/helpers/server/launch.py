@@ -85,7 +85,7 @@ def fetch_model(plan: Plan, asked: Asked, patience: Patience) -> Path | None:
         ModelUnavailableError: It is not whole, or cannot be had.
     """
     if plan.choices.model.value is None:
-        offline_model_path()
+        offline_model_path(precision=asked.precision or "float32")
         return None
     if is_local(plan.model):
         check_model_folder(Path(plan.model))

@@ -127,12 +127,13 @@ def decide(
     device = choose_device(machine, cpu_build=engine.cpu_build)
     named = None if asked.model is None else str(asked.model)
     model = choose_model(machine, device.value, hub=hub, asked=named, source=asked.source)
-    # Where a precision of its own comes to the offline reranker, its folder is named here.
-    offline = replace(asked, model=OFFLINE_MODEL_NAME).given
-    given = asked.given or model.value or str(offline)
+    offline = replace(asked, model=OFFLINE_MODEL_NAME) if model.value is None else asked
+    given = offline.given or str(model.value)
     served = OFFLINE_MODEL_NAME if model.value is None else model.value
     dtype = or_asked(asked.dtype, choose_dtype(machine, device.value))
     size = read_size(folder or Path(given)) or KNOWN_SIZES.get(served)
+    if asked.precision == "int8":
+        served += "-int8"  # other scores than the model's own, so another name
     if size is not None and dtype.value in FULL_WIDTH:
         size = replace(size, weights=2 * size.weights, cache=2 * size.cache)
     memory, length = choose_memory(

@@ -53,7 +53,9 @@ class ScoreServer:
         port: The port to try first; the next free one is taken instead if it is in use.
         python: The interpreter that has vLLM (default: SCORE_SERVER_PYTHON, then the kernel's own,
             then that of `.venv` in the repository, which `start` builds if there is no other).
-        dtype: The precision of weights and arithmetic, such as "float32"; see `choices`.
+        dtype: The type of weights and arithmetic, such as "float32"; see `choices`.
+        precision: The form of the offline reranker's file: "float32", as it was trained and what
+            you get, or "int8", which is smaller and most often faster (notebook 16).
         threads: How many processors compute, on a CPU.
         gpu_memory_utilization: The share of a GPU's memory, above 0 and up to 1.
         max_model_len: The most tokens of a pair (default: what the model was made for).
@@ -75,6 +77,7 @@ class ScoreServer:
         port: int = 8000,
         python: str | os.PathLike[str] | None = None,
         dtype: str | None = None,
+        precision: str | None = None,
         threads: int | None = None,
         gpu_memory_utilization: float | None = None,
         max_model_len: int | None = None,
@@ -102,6 +105,7 @@ class ScoreServer:
             source="You" if model else f"The environment variable {MODEL_VARIABLE}",
             python=None if python is None else os.path.expanduser(os.fspath(python)),
             dtype=dtype,
+            precision=precision,
             threads=None if threads is None else whole_number("threads", threads),
             gpu_memory_utilization=None if share is None else float(share),
             max_model_len=None if length is None else whole_number("max_model_len", length),
