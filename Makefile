@@ -2,6 +2,7 @@
 # every target that needs the environment .venv builds it first, or finds it ready.
 #
 #   PROFILE=cpu|gpu      which build of vLLM (default: gpu where an NVIDIA driver answers)
+#   EXTRAS=scale         with what is optional: scale (Ray) for notebook 14; `make test` has it all
 #   PYTHON=python3.12    which Python builds .venv (default: the first that will do)
 #   LAB_FLAGS=...        more flags for JupyterLab, such as --no-browser or --port 8899
 #   PYTEST_FLAGS=...     more flags for pytest, such as -k client or tests/unit
@@ -14,7 +15,9 @@ SHELL := /bin/sh
 BIN := $(CURDIR)/.venv/bin
 PROFILE ?=
 PYTHON ?=
-SETUP_FLAGS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(PYTHON),--this-python)
+EXTRAS ?=
+SETUP_FLAGS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(PYTHON),--this-python) \
+  $(if $(EXTRAS),--extras $(EXTRAS))
 LINTED := conftest.py src tests training scripts benchmarks notebooks
 
 # Programs of the environment come first, so that a terminal in JupyterLab knows `vllm`.
@@ -44,6 +47,7 @@ lab: setup ## Open JupyterLab on the first notebook.
 demo: setup ## Launch a server and print the three forms of a score request.
 	@$(IN_VENV) "$(BIN)/python" -m helpers --launch
 
+test: override EXTRAS = all
 test: lint ## Check the style and run every test, the notebooks too.
 	@$(IN_VENV) "$(BIN)/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 

@@ -1,4 +1,4 @@
-"""Recompile requirements/cpu.txt and requirements/gpu.txt from pyproject.toml (`make lock`).
+"""Recompile the pins in requirements/ from pyproject.toml (`make lock`).
 
 uv resolves each profile at once for every supported Python and processor, and fails where that
 cannot be done. The pins carry no addresses and no hashes. Needs Python 3.11 with uv and packaging.
@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from floors import ARCHITECTURES, PYTHONS, REPOSITORY, dotted, glibc_floor
-from setup_env import pip_settings
+from setup_env import name_of, optional_extras, pip_settings
 
 HEADER = """\
 # Every package of the {profile} profile, pinned. Written by `make lock` from pyproject.toml.
@@ -77,6 +77,12 @@ def uv_compile(folder: Path, *arguments: str) -> None:
         raise SystemExit(f"uv could not resolve the pins:\n{done.stderr}")
 
 
+EXTRA_HEADER = """\
+# What the optional extra {extra} adds to a profile, pinned. Written by `make lock` from
+# pyproject.toml. `make setup EXTRAS={extra}` installs it.
+"""
+
+
 def short_marker(marker: str) -> str:
     """Shorten a marker of uv's to what tells our environments apart: nothing, if all have it."""
 
@@ -89,13 +95,15 @@ def short_marker(marker: str) -> str:
     return f" ; {next(same, marker)}"
 
 
-def lock(profile: str, project: Mapping, seed: str = "") -> str:
+def lock(profile: str, project: Mapping, seed: str = "", extra: str | None = None) -> str:
     """Resolve a profile of a parsed pyproject.toml and return the text of its pin file.
 
-    The versions in `seed`, the text of such a file, stay where they can.
+    The versions in `seed`, the text of such a file, stay where they can. With an optional `extra`
+    it is the text of the extra's pin file.
     """
     rules = project["tool"]["profiles"][profile]
-    stated = [project["project"]["optional-dependencies"][extra] for extra in rules["extras"]]
+    names = rules["extras"] + ([extra] if extra else [])
+    stated = [project["project"]["optional-dependencies"][name] for name in names]
     roots = [Requirement(text) for text in sum(stated, project["project"]["dependencies"])]
     # Few sources hold a local build (2.13.0+cpu): the release of that version is resolved instead.
     local = [f"{r.name}={r.specifier}".partition("+")[0] for r in roots if "+" in str(r.specifier)]
@@ -119,7 +127,22 @@ def lock(profile: str, project: Mapping, seed: str = "") -> str:
         askers = askers if len(askers) <= 5 else [*askers[:4], f"{len(askers) - 4} more"]
         pin = name + exact.get(name, f"=={version}") + short_marker(marker)
         lines += [pin, f"    # via {', '.join(askers)}"]
+    if extra:
+        return EXTRA_HEADER.format(extra=extra) + "\n".join(beyond(lines, seed, profile)) + "\n"
     return HEADER.format(profile=profile) + "\n".join(lines) + "\n"
+
+
+def beyond(lines: list[str], seed: str, profile: str) -> list[str]:
+    """Return the lines of pins that the profile in `seed` does not have; none of its may move."""
+    own, _, _ = seed.partition(EXTRA_HEADER[:20])
+    there = {name_of(line): line for line in own.splitlines() if line and line[0].isalnum()}
+    kept: list[str] = []
+    for pin, via in zip(lines[::2], lines[1::2], strict=True):
+        if name_of(pin) not in there:
+            kept += [pin, via]
+        elif pin != there[name_of(pin)]:
+            raise SystemExit(f"The extra would move a pin of {profile}: {pin}")
+    return kept
 
 
 def check_wheels(profile: str, text: str) -> None:
@@ -153,6 +176,15 @@ def main() -> None:
         text = lock(profile, project, path.read_text() if options.keep else "")
         print("  looking for a wheel of each pin on every machine ...", flush=True)
         check_wheels(profile, text)
+        path.write_text(text)
+        print(f"  {path.relative_to(REPOSITORY)}: {text.count('# via')} packages")
+    for extra, path in optional_extras(REPOSITORY).items():
+        print(f"Resolving the extra {extra} ...", flush=True)
+        seed = (REPOSITORY / "requirements" / "cpu.txt").read_text()
+        if options.keep and path.is_file():
+            seed += path.read_text()
+        text = lock("cpu", project, seed, extra)
+        check_wheels("cpu", text)
         path.write_text(text)
         print(f"  {path.relative_to(REPOSITORY)}: {text.count('# via')} packages")
 

@@ -96,7 +96,25 @@ def pin_for(name, path):
     return found
 
 
-def stamp_key(repository, profile, python_version):
+def optional_extras(repository):
+    """Return the extras that have pins of their own, by name with the path of the pins."""
+    # Not tomllib: older Pythons get as far as saying that they are too old.
+    stated = None
+    with contextlib.suppress(OSError):
+        text = (repository / "pyproject.toml").read_text()
+        stated = re.search(r"^\[tool\.optional-extras\]\nnames = (\[.*\])$", text, re.MULTILINE)
+    extras = ast.literal_eval(stated.group(1)) if stated else []
+    return {name: repository / "requirements" / (name + ".txt") for name in extras}
+
+
+def extra_pins(repository, profile, extras):
+    """Return what extras add to a profile: their pins of packages that the profile does not pin."""
+    own = {name_of(pin) for pin in pins(repository / "requirements" / f"{profile}.txt")}
+    files = [path for name, path in sorted(optional_extras(repository).items()) if name in extras]
+    return [pin for path in files for pin in pins(path) if name_of(pin) not in own]
+
+
+def stamp_key(repository, profile, python_version, extras=()):
     """Digest everything an environment is made from.
 
     Of pyproject.toml only what describes the distribution counts, not the settings of its tools.
@@ -112,6 +130,7 @@ def stamp_key(repository, profile, python_version):
         {name: described[name] for name in ("build-system", "project")},
         (repository / "requirements" / "vllm-shim" / "pyproject.toml").read_text(),
         LAB_SETTINGS,
+        *([extra_pins(repository, profile, extras)] if extras else []),
     ):
         digest.update(json.dumps(part, sort_keys=True).encode() + b"\0")
     return digest.hexdigest()
@@ -144,10 +163,11 @@ class Environment:
             return json.loads(self.stamp.read_text())
         return {}
 
-    def write_stamp(self, key, profile, names):
+    def write_stamp(self, key, profile, names, extras=()):
         """Declare the environment finished, all at once: a half-written stamp is none."""
         draft = self.stamp.with_suffix(".draft")
         stamp = {"key": key, "profile": profile, "folder": str(self.folder), "packages": names}
+        stamp["extras"] = sorted(extras)
         draft.write_text(json.dumps(stamp))
         os.replace(str(draft), str(self.stamp))
 
@@ -350,8 +370,8 @@ def check_torch(environment, profile):
         )
 
 
-def fill(environment, profile, dropped):
-    """Bring an environment to the pins of a profile and take dropped packages out."""
+def fill(environment, profile, dropped, added=()):
+    """Bring an environment to the pins of a profile and of extras; take dropped packages out."""
     pin_file = environment.pin_file(profile)
     if dropped:
         report(f"  taking out {', '.join(dropped)}")
@@ -368,6 +388,9 @@ def fill(environment, profile, dropped):
     check_torch(environment, profile)
     report("  step 3 of 4: vLLM, JupyterLab and what they need")
     install(environment, ["-r", str(pin_file)], total=len(pins(pin_file)))
+    if added:
+        report("    and the optional extras")
+        install(environment, list(added), total=len(added))
     report("  step 4 of 4: the helpers of the notebooks")
     if profile == "cpu":
         # Built from a copy, so that the build leaves nothing in the repository.
@@ -417,7 +440,7 @@ def choose_profile(asked, machine, already_there=0):
     return "cpu" if obstacles else "gpu"
 
 
-def set_up(environment, profile=None, this_python=False, machine=None):
+def set_up(environment, profile=None, this_python=False, machine=None, extras=()):
     """Make the environment ready.
 
     Args:
@@ -425,6 +448,7 @@ def set_up(environment, profile=None, this_python=False, machine=None):
         profile: "cpu" or "gpu"; None keeps the one that is there, or chooses by looking.
         this_python: Rebuild an environment of another Python version than the running one.
         machine: What to judge instead of this machine.
+        extras: Optional extras to have as well; those that are there stay.
 
     Returns:
         Whether there was anything to do.
@@ -443,7 +467,9 @@ def set_up(environment, profile=None, this_python=False, machine=None):
         and (not this_python or version.split(".")[:2] == running.split(".")[:2])
         and environment.python_runs()
     )
-    if usable and stamp.get("key") == stamp_key(environment.repository, there, version):
+    extras = set(extras) | set(stamp.get("extras", ()))
+    extras &= set(optional_extras(environment.repository))
+    if usable and stamp.get("key") == stamp_key(environment.repository, there, version, extras):
         if (profile, there) == (None, "cpu"):
             driver = ask_driver()
             if driver.capabilities and not list(gpu_obstacles(machine, driver)):
@@ -458,7 +484,8 @@ def set_up(environment, profile=None, this_python=False, machine=None):
     check_room(machine, wanted, already_there)
     if wanted == "cpu":
         check_cpu(machine)
-    names = sorted(map(name_of, pins(environment.pin_file(wanted))))
+    added = extra_pins(environment.repository, wanted, extras)
+    names = sorted(map(name_of, [*pins(environment.pin_file(wanted)), *added]))
     began = time.monotonic()
     if usable:
         report(f"The pins have changed: bringing .venv ({wanted} profile) up to date.")
@@ -473,8 +500,9 @@ def set_up(environment, profile=None, this_python=False, machine=None):
         dropped = []
         create(environment)
         version = running
-    fill(environment, wanted, dropped)
-    environment.write_stamp(stamp_key(environment.repository, wanted, version), wanted, names)
+    fill(environment, wanted, dropped, added)
+    key = stamp_key(environment.repository, wanted, version, extras)
+    environment.write_stamp(key, wanted, names, extras)
     seconds, size = time.monotonic() - began, environment.size() / 1e9
     report(f"Ready after {seconds:.0f} s; .venv takes {size:.1f} GB.")
     return True
@@ -501,10 +529,20 @@ def main(arguments=None, version=sys.version_info, machine=None, repository=REPO
     parser.add_argument(
         "--this-python", action="store_true", help="rebuild a .venv of another Python version"
     )
+    known = sorted(optional_extras(repository))
+    parser.add_argument(
+        "--extras",
+        default=[],
+        type=lambda text: known if text == "all" else text.split(","),
+        help=f"optional extras to install too, with commas: {', '.join(known)}; or all",
+    )
     parser.add_argument(
         "--probe", action="store_true", help="only tell by the exit status if this Python will do"
     )
     options = parser.parse_args(arguments)
+    unknown = sorted(set(options.extras) - set(known))
+    if unknown:
+        parser.error(f"unknown extras: {', '.join(unknown)}; there are: {', '.join(known)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         check_python(version)
@@ -514,7 +552,13 @@ def main(arguments=None, version=sys.version_info, machine=None, repository=REPO
         machine = machine or this_machine()
         check_platform(machine)
         with alone(repository):
-            set_up(Environment(repository), options.profile, options.this_python, machine)
+            set_up(
+                Environment(repository),
+                options.profile,
+                options.this_python,
+                machine,
+                options.extras,
+            )
     except Refusal as refusal:
         print(f"\nSet-up stopped. {refusal}", file=sys.stderr)
         return 1
