@@ -351,3 +351,21 @@ def test_the_engine_is_asked_with_what_the_server_will_get(monkeypatch):
         ("/env/bin/python", True),
     ]
     assert seen[0][1]["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "nvidia-smi says: Failed to initialize NVML: Driver/library version mismatch",
+        "nvidia-smi did not answer within 20 seconds",
+        "nvidia-smi says: Failed to initialize NVML: Insufficient Permissions",
+    ],
+)
+def test_where_cuda_finds_no_gpu_the_driver_is_asked_why(monkeypatch, said):
+    broken = engine(fault="Found no NVIDIA driver on your system")
+    monkeypatch.setattr(plan, "find_engine", lambda *_, **__: broken)
+    monkeypatch.setattr(plan, "hub_state", lambda *_, **__: "cached")
+    monkeypatch.setattr(plan, "ask_driver", lambda: Driver(fault=said))
+    with pytest.raises(EngineMissingError) as caught:
+        make_plan(Asked(), inherited_environment(sys.executable))
+    assert said in str(caught.value) and "Found no NVIDIA driver" in str(caught.value)

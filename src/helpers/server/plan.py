@@ -89,6 +89,9 @@ def make_plan(
         if for_launch or asked.python or not can_build_engine():
             raise
         engine, to_build = _engine_to_build(), True
+    if not engine.cpu_build and not engine.gpus and (said := ask_driver().fault):
+        # A mismatch, a hang or a missing permission, which CUDA tells of in fewer words.
+        engine = replace(engine, gpu_fault=f"{engine.gpu_fault}; {said}")
     hub = ""
     if not engine.cpu_build and asked.model is None:
         may_ask = environment.get("HF_HUB_OFFLINE", "").strip().upper() not in _ON
