@@ -7,6 +7,7 @@
 #   LAB_FLAGS=...        more flags for JupyterLab, such as --no-browser or --port 8899
 #   PYTEST_FLAGS=...     more flags for pytest, such as -k client or tests/unit
 #   LOCK_FLAGS=...       --keep moves only the pins that have to move
+#   CHECK_FLAGS=...      for make gpu-check: --write stores its table, --card T4 checks one card
 #   BENCH_FLAGS=...      flags for benchmarks/run.py, such as --quick
 #   REPO=owner/name      for make badges: the published copy that they open; none takes them out
 #   BRANCH=main          its branch or tag
@@ -24,10 +25,10 @@ LINTED := conftest.py src tests training scripts benchmarks notebooks
 IN_VENV = PATH="$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test lint bench badges translations stop lock
+.PHONY: help setup lab demo test lint bench gpu-check badges translations stop lock
 
 help: ## List these targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # The first Python that will do; if none does, the first that was named, which says why it does not.
 PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
@@ -59,6 +60,9 @@ lint: setup ## Check style, types, and which room of the helpers uses which.
 
 bench: setup ## Measure this server and client against their peers (some minutes).
 	@$(IN_VENV) "$(BIN)/python" benchmarks/run.py $(BENCH_FLAGS)
+
+gpu-check: setup ## Hold the commands for many GPUs against vLLM's GPU build (no GPU; 4.3 GB).
+	@$(IN_VENV) "$(BIN)/python" scripts/gpu_check.py $(CHECK_FLAGS)
 
 badges: setup ## Write "Open in Colab" and the like into the notebooks.
 	@"$(BIN)/python" scripts/badges.py --branch "$(or $(BRANCH),main)" -- "$(REPO)"
