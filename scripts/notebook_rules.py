@@ -27,6 +27,10 @@ LINES_AT_MOST = 15
 MEDIAN_AT_MOST = 4
 WORDS_PER_CODE_CELL = (30, 120)
 WORDS_A_PARAGRAPH = 90
+# The page for a reader who is stuck, and the notebooks that must end with a link to it.
+HELP_PAGE = "../docs/troubleshooting.md"
+HELP_LABEL = "**If something went wrong:**"
+HELP_UP_TO = "13"
 TAGS = {"badges", "exercise", "install", "navigation", "nbval-ignore-output", "raises-exception"}
 HOW_TO_LOAD = 'For a solution, remove the "# " before %load and run the cell twice.'
 # How many seconds each notebook ran, by name. `scripts/notebooks.py run` writes it.
@@ -77,6 +81,7 @@ METADATA = {
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 NAME = re.compile(r"\d\d(_[a-z0-9]+){2,}\.ipynb")
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#([^)\s]+))?")
 HEADING = re.compile(r"^(#{1,6}) +(.+?) *$", re.MULTILINE)
 # A route such as /score is no path of a machine, so only folders that machines have count.
 MACHINE_PATH = re.compile(
@@ -233,6 +238,16 @@ def words(source: str) -> int:
     text = re.sub(r"^ *[|#].*", "", without_fences(source), flags=re.MULTILINE)
     text = re.sub(r"\]\([^)]*\)|<[^>]+>", " ", text)
     return sum(1 for word in text.split() if re.search(r"\w", word))
+
+
+def places(page: str) -> set[str]:
+    """Return the names by which links reach the headings of a markdown page.
+
+    >>> sorted(places("# A page\\n## top_n\\n## What is nDCG?"))
+    ['a-page', 'top_n', 'what-is-ndcg']
+    """
+    found = (text for _, text in HEADING.findall(without_fences(page)))
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in found}
 
 
 def items(source: str) -> int:
@@ -574,6 +589,16 @@ def it_ends_with_recap_and_practice(notebook: Notebook) -> Iterator[str]:
 
 
 @rule
+def help_is_one_link_away(notebook: Notebook) -> Iterator[str]:
+    """The last paragraph before the bar links to a place on the page for a reader who is stuck."""
+    if notebook.number > HELP_UP_TO:
+        return
+    last = notebook.prose[-1].source.rstrip().rpartition("\n\n")[2]
+    if not last.startswith(HELP_LABEL) or f"]({HELP_PAGE}#" not in last:
+        yield f"its last paragraph is not: {HELP_LABEL} and a link to {HELP_PAGE}#..."
+
+
+@rule
 def navigation_bar_is_up_to_date(notebook: Notebook) -> Iterator[str]:
     """The last cell, and no other, is the bar that `scripts/notebooks.py nav` writes."""
     bars = [cell for cell in notebook.node.cells if "navigation" in tags(cell)]
@@ -603,12 +628,18 @@ def imports_stay_small(notebook: Notebook) -> Iterator[str]:
 
 @rule
 def links_lead_somewhere(notebook: Notebook) -> Iterator[str]:
-    """Every relative link names a file that is there."""
+    """Every relative link names a file that is there, and in a page a heading that is there."""
     for cell in notebook.node.cells:
-        if cell.cell_type == "markdown":
-            for target in re.findall(r"\]\(([^)#\s]+)", without_fences(cell.source)):
-                if "://" not in target and not (notebook.path.parent / target).exists():
-                    yield f"a link leads to {target}, which is not there"
+        if cell.cell_type != "markdown":
+            continue
+        for target, place in LINK.findall(without_fences(cell.source)):
+            path = notebook.path.parent / target
+            if "://" in target:
+                continue
+            if not path.exists():
+                yield f"a link leads to {target}, which is not there"
+            elif place and path.suffix == ".md" and place not in places(path.read_text("utf-8")):
+                yield f"a link leads to {target}#{place}, which is not there"
 
 
 @rule

@@ -5,8 +5,8 @@ repeats = "Which capital of which river is France? The river through the capital
 for document in (answers, repeats):
     print(round(client.score(query, document).score, 2), document)
 
-# If the second one wins, the model has fallen for the words. A ranking that matters should be
-# tested against such texts, because somebody will write them.
+# If the second one wins, shared words have fooled the model. If a ranking matters to you, test it
+# with such texts, because somebody will write them.
 shared = set(query.lower().strip("?").split()) & set(answers.lower().strip(".").split())
 assert shared <= {"the", "of", "in"}
 assert all(0 <= client.score(query, document).score <= 1 for document in (answers, repeats))

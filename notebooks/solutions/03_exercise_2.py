@@ -10,5 +10,5 @@ for row in corpus.queries(subject="geography", kind="question").itertuples():
 mean_reciprocal_rank = sum(reciprocal_ranks) / len(reciprocal_ranks)
 print(round(mean_reciprocal_rank, 2), "over", len(reciprocal_ranks), "questions")
 
-# A ranking by chance would put the first full answer near the middle of the passages: about 0.1.
+# A random ranking puts the first full answer near the middle of the passages: about 0.1.
 assert 0.5 < mean_reciprocal_rank <= 1

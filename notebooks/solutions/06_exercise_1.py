@@ -1,4 +1,4 @@
-# A reranker looks for what the query is about. Nothing is more about it than the query itself.
+# A reranker looks for texts on the query's subject. None is closer to it than the query itself.
 ideas = [
     "What money is used in Tokyo? I have been asking myself what money is used in Tokyo.",
     "The money that is used in Tokyo is used in all of Tokyo.",

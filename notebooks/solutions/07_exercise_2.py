@@ -5,7 +5,7 @@ def repaired(shown):
 
 shown = sigmoid(pairs["probability"])
 print("with all digits: off by", f"{np.abs(repaired(shown) - pairs['probability']).max():.0e}")
-# The second sigmoid pressed the scores into a quarter of their range, so a digit is worth less.
+# The second sigmoid squeezed the scores into a quarter of their range, so each digit tells less.
 rough = np.abs(repaired(shown.round(3)) - pairs["probability"]).max()
 print("with three digits: off by", f"{rough:.0e}")
 

@@ -37,6 +37,7 @@ Launch it.
 **What you need**
 
 About 5 minutes, and 5 more for the exercise. A CPU will do."""
+HELP = "**If something went wrong:** see [Memory](../docs/troubleshooting.md#memory-is-short)."
 STUB = f"# Your turn. {HOW_TO_LOAD}\n# %load solutions/01_exercise_1.py"
 FILLER = "So much is said about the next cell that nobody can be in doubt about it. " * 5
 NAME = "01_launch_a_thing.ipynb"
@@ -66,15 +67,20 @@ def good(tmp_path):
         code("print(0.98)", 3, stream),
         markdown("## Exercise 1\n\n" + FILLER),
         code(STUB, 4, tags=["exercise"]),
-        markdown("## Recap\n\n1. Launch it so.\n2. Stop it so.\n\n## In practice\n\nMind."),
+        markdown(
+            f"## Recap\n\n1. Launch it so.\n2. Stop it so.\n\n## In practice\n\nMind.\n\n{HELP}"
+        ),
     ]
-    (tmp_path / "solutions").mkdir()
-    (tmp_path / "solutions" / "01_exercise_1.py").write_text("answer = 1\n\nassert answer == 1\n")
-    path = tmp_path / NAME
+    folder = tmp_path / "notebooks"
+    (folder / "solutions").mkdir(parents=True)
+    (folder / "solutions" / "01_exercise_1.py").write_text("answer = 1\n\nassert answer == 1\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "troubleshooting.md").write_text("# Help\n\n## Memory is short\n")
+    path = folder / NAME
     nbformat.write(node, path)
-    nbformat.write(node, tmp_path / "00_start_here.ipynb")
+    nbformat.write(node, folder / "00_start_here.ipynb")
     node.cells.append(
-        markdown(navigation_bar(path, notebook_rules.notebook_paths(tmp_path)), "navigation")
+        markdown(navigation_bar(path, notebook_rules.notebook_paths(folder)), "navigation")
     )
     nbformat.write(node, path)
     return Notebook.read(path)
@@ -310,6 +316,22 @@ def test_a_recap_that_leaves_an_objective_out_is_found(good):
     assert "last sections" in found(good, "it_ends_with_recap_and_practice")[0]
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        "Mind.",
+        HELP.replace("#memory-is-short", ""),
+        HELP.replace("**If something went wrong:**", "Help:"),
+        f"{HELP}\n\nMind.",
+    ],
+)
+def test_a_notebook_that_leaves_a_stuck_reader_alone_is_found(good, last):
+    cell = good.node.cells[-2]
+    cell.source = cell.source.replace(HELP, last)
+    (told,) = found(good, "help_is_one_link_away")
+    assert "If something went wrong" in told
+
+
 def test_an_old_navigation_bar_is_found(good):
     assert found(good, "navigation_bar_is_up_to_date") == []
     nbformat.write(good.node, good.path.with_name("02_score_a_thing.ipynb"))
@@ -332,6 +354,12 @@ def test_magics_do_not_hide_the_imports_after_them(good):
 def test_a_link_to_nowhere_is_found(good):
     good.node.cells[2].source += " [next](02_nowhere_at_all.ipynb#there)"
     assert "02_nowhere_at_all.ipynb" in found(good, "links_lead_somewhere")[0]
+
+
+def test_a_link_to_no_heading_of_a_page_is_found(good):
+    good.node.cells[2].source += " [why](../docs/troubleshooting.md#memory)"
+    (told,) = found(good, "links_lead_somewhere")
+    assert "troubleshooting.md#memory" in told
 
 
 def test_what_a_front_end_added_is_found(good):

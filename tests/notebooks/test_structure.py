@@ -7,12 +7,14 @@ import pytest
 
 import helpers
 from notebook_rules import (
+    LINK,
     MAP_ROW,
     REPOSITORY,
     RULES,
     Notebook,
     label,
     notebook_paths,
+    places,
     python_tree,
     stated_minutes,
     with_map_rows,
@@ -108,6 +110,27 @@ def test_every_solution_belongs_to_a_notebook():
     numbers = {path.name[:2] for path in NOTEBOOKS}
     files = {path.name for path in (NOTEBOOKS[0].parent / "solutions").iterdir() if path.is_file()}
     assert {name for name in files if name[:2] not in numbers} == set()
+
+
+def test_the_glossary_is_in_alphabetical_order():
+    text = (REPOSITORY / "docs" / "glossary.md").read_text("utf-8")
+    terms = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert len(terms) > 50
+    assert terms == sorted(terms, key=str.casefold)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/glossary.md", "docs/troubleshooting.md"])
+def test_the_links_of_a_page_lead_to_files_and_headings_that_are_there(name):
+    page = REPOSITORY / name
+    text = page.read_text("utf-8")
+    links = [("", place) for place in re.findall(r"\]\(#([^)\s]+)\)", text)]
+    links += [link for link in LINK.findall(text) if "://" not in link[0]]
+    assert links
+    for target, place in links:
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists(), target
+        if place and path.suffix == ".md":
+            assert place in places(path.read_text("utf-8")), f"{target}#{place}"
 
 
 def test_the_guides_name_folders_and_tests_that_are_there():
