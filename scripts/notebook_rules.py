@@ -57,10 +57,10 @@ if not all(any(importlib.metadata.distributions(name=name)) for name in needed):
     sys.path.insert(0, os.path.abspath("../src"))"""
 DISTRIBUTION = "vllm-score-notebooks"
 MINUTES_HINT = "run python scripts/notebooks.py minutes"
-IMPORTS = {"helpers", "requests", "pandas", "numpy", "matplotlib", "IPython"}
+IMPORTS = {"helpers", "requests", "pandas", "numpy", "matplotlib", "IPython", "jinja2"}
 # What the extra `judge` brings, for the notebooks whose subject it is.
 JUDGE_IMPORTS = {"bm25s", "ir_measures", "scipy", "sentence_transformers", "sklearn", "Stemmer"}
-JUDGE_NOTEBOOKS = {"07", "09", "10"}
+JUDGE_NOTEBOOKS = {"07", "09", "10", "16"}
 # Those of its packages that every platform can install, and that a hosted kernel may lack.
 JUDGE_DISTRIBUTIONS = ("bm25s", "PyStemmer", "sentence-transformers")
 # Without the version of Python and the name of an environment: both belong to one machine.
