@@ -272,7 +272,15 @@ def output_texts(output: nbformat.NotebookNode) -> Iterator[str]:
 
 
 def python_tree(source: str) -> ast.Module:
-    """Parse a code cell; a line that belongs to IPython (magics, shell) counts as `pass`."""
+    """Parse a code cell; a line that belongs to IPython (magics, shell) counts as `pass`.
+
+    A cell that is given to a magic as a whole, such as one for another interpreter, counts as none.
+
+    >>> len(python_tree("%%elsewhere\\nimport cohere").body)
+    0
+    """
+    if source.startswith("%%"):
+        return ast.parse("")
     return ast.parse(re.sub(r"^([ \t]*)[%!?].*", r"\1pass", source, flags=re.MULTILINE))
 
 
