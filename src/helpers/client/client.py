@@ -13,6 +13,7 @@ from helpers.client import chunks as long_documents
 from helpers.client import protocol, refusals
 from helpers.client.address import KEY_VARIABLE
 from helpers.client.chunks import CHUNK_TOKENS, Chunk, LongScoreResult, TokenizeResult
+from helpers.client.dialects import dialect_of
 from helpers.client.inputs import as_texts, check_shapes, check_text, to_json, whole_number
 from helpers.client.protocol import ScoreOptions
 from helpers.client.results import RerankResult, ScoreResult
@@ -71,6 +72,7 @@ class ScoreClient:
         api_key: str | None = None,
         timeout: float = 60.0,
         retries: int = 3,
+        dialect: str = "vllm",
     ) -> None:
         """Check the settings; nothing is sent yet.
 
@@ -85,13 +87,16 @@ class ScoreClient:
                 502, 503 and 504. That is safe because scoring changes nothing on the server. The
                 pauses double from about 0.25 s; a pause that the server asks for (`Retry-After`)
                 comes first.
+            dialect: Which kind of server it is: "vllm", "cohere", "jina", "infinity", "tei", "nim".
+                All but the first can only `rerank`, and all but "vllm" and "tei" need `model`.
         """
         name = model.strip() if isinstance(model, str) else model
         if name is not None and (not isinstance(name, str) or not name):
             raise InputError(f"model must be a name or None, and is {model!r}.")
         key = os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key
         self._transport = Transport(url, key, timeout, retries)
-        self._model = name
+        self._dialect = dialect_of(dialect)
+        self._model = "" if name is None and dialect == "tei" else name
 
     def score(
         self,
@@ -141,6 +146,10 @@ class ScoreClient:
         text, texts = _one_query(query, "rerank"), as_texts(documents, "document")
         limit = None if top_n is None else whole_number("top_n", top_n, least=0)
         sent = _as_given(documents, texts)
+        if self._dialect is not None:
+            payload = self._dialect.payload(self.model, text, texts, limit, options)
+            answer = self._dialect.answer(self._ask("POST", self._dialect.path, payload), limit)
+            return protocol.rerank_result(answer, text, texts, limit)
         payload = protocol.rerank_payload(self.model, text, sent, limit, options)
         answer = self._ask("POST", protocol.RERANK_PATH, payload)
         return protocol.rerank_result(answer, text, texts, limit)
@@ -306,6 +315,11 @@ class ScoreClient:
         stop: threading.Event | None = None,
     ) -> Any:
         """Return the JSON of an answer, or raise what came instead."""
+        if self._dialect is not None and path != self._dialect.path:
+            raise InputError(
+                f"Only a vLLM server has {path}. This one can be asked to rerank, "
+                "with the name of its model as model=."
+            )
         body = None if payload is None else to_json(payload).encode()
         answer = self._transport.send(method, path, body, stop=stop)
         if answer.error is not None:
