@@ -483,9 +483,9 @@ def test_a_file_of_another_version_is_refused(path):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (5, "path of a file, and is 5"),
-        (True, "path of a file, and is True"),
-        ("", "path of a file, and is ''"),
+        (5, "path of a file, not 5"),
+        (True, "path of a file, not True"),
+        ("", "path of a file, not ''"),
         ("/", "is a folder"),
         ("no-such-folder/scores.sqlite", "a folder that does not exist"),
         ("a\x00b", "null byte"),

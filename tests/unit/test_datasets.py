@@ -121,8 +121,8 @@ def test_quotation_marks_and_empty_lines_do_no_harm(folder):
         ("corpus.jsonl", "", "0 documents"),
         ("queries.jsonl", '{"_id": "q7", "text": "a"}\n', "0 queries with judgments"),
         ("qrels/test.tsv", "q1\td1\t1\n", "expected query-id, corpus-id, score"),
-        ("qrels/test.tsv", QRELS.replace("\t2", "\tgood"), "line 2: 'good' is no whole number"),
-        ("qrels/test.tsv", QRELS.replace("\t2", ""), "line 2: None is no whole number"),
+        ("qrels/test.tsv", QRELS.replace("\t2", "\tgood"), "line 2: 'good' is not a whole number"),
+        ("qrels/test.tsv", QRELS.replace("\t2", ""), "line 2: None is not a whole number"),
     ],
 )
 def test_what_is_not_in_beirs_format_is_named_with_its_place(folder, file, content, said):

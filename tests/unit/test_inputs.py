@@ -202,7 +202,7 @@ def test_a_whole_number_may_be_one_of_numpy_or_pandas(number):
     [0, -1, 6, 1.0, np.float64(1), np.bool_(True), True, "1", None, pd.NA, [1], Fraction(1)],
 )
 def test_what_is_no_whole_number_of_the_span_is_refused_by_name(wrong):
-    with pytest.raises(InputError, match=r"^it must be a whole number from 1 to 5, and is "):
+    with pytest.raises(InputError, match=r"^it must be a whole number from 1 to 5, not "):
         whole_number("it", wrong, 1, 5)
 
 
@@ -216,7 +216,7 @@ def test_seconds_may_be_a_number_of_numpy_or_pandas(number):
     "wrong", [0, -1, np.float32("nan"), float("inf"), True, np.bool_(1), "5", None]
 )
 def test_what_is_no_number_of_seconds_is_refused_by_name(wrong):
-    with pytest.raises(InputError, match=r"^it must be a number of seconds above 0, and is "):
+    with pytest.raises(InputError, match=r"^it must be a number of seconds above 0, not "):
         positive_number("it", wrong)
 
 

@@ -891,7 +891,7 @@ def test_what_is_no_frame_is_refused():
     with pytest.raises(InputError, match="DataFrame"):
         score_frame(ScoreClient("http://127.0.0.1:9"), {"query": ["a"], "document": ["b"]})
     with pytest.raises(
-        InputError, match=r"a pandas DataFrame, and is a pyarrow Table: call its .to_p"
+        InputError, match=r"a pandas DataFrame, not a pyarrow Table: call its .to_p"
     ):
         score_frame(ScoreClient("http://127.0.0.1:9"), pa.table({"query": ["a"]}))
 

@@ -48,7 +48,7 @@ class Checkpoint:
             settings: What the scores depend on besides the texts, such as the model.
         """
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-            raise InputError(f"checkpoint must be the path of a file, and is {path!r}.")
+            raise InputError(f"checkpoint must be the path of a file, not {path!r}.")
         try:
             self._path = Path(path).expanduser().resolve()
             is_folder, has_folder = self._path.is_dir(), self._path.parent.is_dir()

@@ -1,4 +1,4 @@
-"""Score many pairs: in batches, several requests at a time, in order, and as often as it takes."""
+"""Score many pairs: in batches, several requests at a time, in order, with retries."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def score_pairs(
 
     Each pair gets exactly one score, even when a request had to be sent again. At most
     2 * `concurrency` batches are in memory at a time, and 8 bytes a pair for the scores. A server
-    that refuses requests for want of room gets fewer of them at a time.
+    that refuses requests because it is full gets fewer of them at a time.
 
     Args:
         client: Its `timeout` and `retries` are those of each request.
-        queries: N texts, in anything that can be gone through, generators too. What can be read
-            twice is checked whole before anything is sent.
+        queries: N texts, in any iterable, generators too. What can be read twice is checked as a
+            whole before anything is sent.
         documents: N texts, likewise.
         batch_size: Pairs in one request.
         concurrency: Requests in flight at a time.
@@ -101,8 +101,8 @@ def score_pairs(
 
     Raises:
         InputError: The texts are no texts or not as many, or the checkpoint is of another run.
-        ScoreError: A batch failed for good. No other is started then, and `rows` on the error says
-            which pairs the batch held.
+        ScoreError: A batch failed and will not be sent again. No other is started then, and `rows`
+            on the error says which pairs the batch held.
     """
     batch_size = whole_number("batch_size", batch_size)
     concurrency = whole_number("concurrency", concurrency)
@@ -166,7 +166,7 @@ def score_frame(
     """
     if not isinstance(frame, pd.DataFrame):
         cure = ": call its .to_pandas()" if hasattr(frame, "to_pandas") else ""
-        raise InputError(f"frame must be a pandas DataFrame, and is a {type_name(frame)}{cure}.")
+        raise InputError(f"frame must be a pandas DataFrame, not a {type_name(frame)}{cure}.")
     if score in (query, document):
         raise InputError(f"score={score!r} would replace the texts: give it another name.")
     queries, documents = _column(frame, query), _column(frame, document)
@@ -285,7 +285,7 @@ class _Wait:
         self._since: float | None = None
 
     def answered(self) -> None:
-        """Count anew: the server works."""
+        """Count from zero again: the server works."""
         if self._since is not None:
             self._say("The server answers again.")
         self._since = None

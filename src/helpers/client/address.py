@@ -27,7 +27,7 @@ def clean_url(url: str) -> str:
             `/v1` or `/v1/score`, is dropped.
 
     Raises:
-        InputError: It is no address, or it holds a user name, a password or a query.
+        InputError: It is not an address, or it holds a user name, a password or a query.
 
     >>> clean_url("localhost:8000/"), clean_url(" https://example.org/reranker/v1/score ")
     ('http://localhost:8000', 'https://example.org/reranker')
@@ -35,7 +35,7 @@ def clean_url(url: str) -> str:
     expected = "expected something like http://127.0.0.1:8000"
     text = _stripped(url) if isinstance(url, str) else ""
     if not text:
-        raise InputError(f"url is {url!r}, which is no address: {expected}.")
+        raise InputError(f"url is {url!r}, which is not an address: {expected}.")
     text = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(text)

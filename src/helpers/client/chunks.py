@@ -190,7 +190,7 @@ def check_chunks(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
     """Return the chunks of a document as a tuple, if they are some."""
     if not isinstance(chunks, (list, tuple)) or not all(isinstance(c, Chunk) for c in chunks):
         raise InputError(
-            f"document must be a text (str) or chunks of it, and is a {type(chunks).__name__}: "
+            f"document must be a text (str) or chunks of it, not a {type(chunks).__name__}: "
             "call score_long once for each document."
         )
     if not chunks:

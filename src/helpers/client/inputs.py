@@ -113,7 +113,7 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = None)
         number = None
     if number is None or number < least or (most is not None and number > most):
         span = f"from {least} up" if most is None else f"from {least} to {most}"
-        raise InputError(f"{name} must be a whole number {span}, and is {value!r}.")
+        raise InputError(f"{name} must be a whole number {span}, not {value!r}.")
     return number
 
 
@@ -122,7 +122,7 @@ def positive_number(name: str, value: Any, unit: str = "seconds", *, zero: bool 
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
         span = "from 0 up" if zero else "above 0"
-        raise InputError(f"{name} must be a number of {unit} {span}, and is {value!r}.")
+        raise InputError(f"{name} must be a number of {unit} {span}, not {value!r}.")
     return number
 
 

@@ -81,7 +81,7 @@ class Metrics:
         if self.at < earlier.at or min(grown.values()) < 0:
             raise InputError(
                 "A counter of the server fell between the two snapshots. Subtract the earlier one "
-                "from the later one; and if the server was started anew, take a new first one."
+                "from the later one. If the server was restarted in between, take a new first one."
             )
         return Work(seconds=self.at - earlier.at, **grown)
 

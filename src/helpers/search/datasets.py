@@ -240,7 +240,7 @@ def _judgments(folder: Path) -> dict[str, dict[str, int]]:
                 grade = int(row["score"])
             except (TypeError, ValueError):
                 raise InputError(
-                    f"{path}, line {rows.line_num}: {row['score']!r} is no whole number."
+                    f"{path}, line {rows.line_num}: {row['score']!r} is not a whole number."
                 ) from None
             judgments.setdefault(row["query-id"], {})[row["corpus-id"]] = grade
     return judgments

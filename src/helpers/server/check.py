@@ -253,7 +253,7 @@ def _gpu_row(seen: Seen) -> Row:
         why = driver.fault or (engine.gpu_fault if engine else "")
         found = f"none that answers: {why}" if why else "none that answers; not needed, the CPU "
         found += "" if why else "serves a small model"
-        advice = "Until that is mended, the CPU serves. After an update of the driver: restart."
+        advice = "Until that is fixed, the CPU serves. After an update of the driver: restart."
         return _row("GPU", found, (bool(why), "warn", advice))
     memory = "memory shared with the processor"
     if gpus[0].memory_total is not None and gpus[0].memory_free is not None:
@@ -294,7 +294,7 @@ def _engine_row(seen: Seen, profile: str) -> Row:
         )
     no_gpu = not engine.cpu_build and not engine.gpus
     why = f", but no GPU answers: {engine.gpu_fault or 'CUDA names none'}" * no_gpu
-    mend = " ".join(["Mend that", *(text for text, _ in seen.set_up.obstacles)])
+    mend = " ".join(["Fix that", *(text for text, _ in seen.set_up.obstacles)])
     known = " to ".join(map(dotted, ENGINES))
     return _row(
         "vLLM",

@@ -129,7 +129,7 @@ def choose_gpu(engine: Engine, flags: Mapping[str, Any]) -> Gpu:
     if not engine.gpus:
         raise EngineMissingError(
             f"This vLLM ({engine.version}) is a GPU build, and no GPU answers: "
-            f"{engine.gpu_fault or 'CUDA names none'}. Mend that, or serve on the CPU, for which "
+            f"{engine.gpu_fault or 'CUDA names none'}. Fix that, or serve on the CPU, for which "
             "there is another build: run `PROFILE=cpu make setup` in the repository's folder."
         )
     order = -1 if spreads(flags) else 1

@@ -97,7 +97,7 @@ def fetch_model(plan: Plan, asked: Asked, patience: Patience) -> Path | None:
         return cached_folder(name, where, revision=revision, python=python)
     if state == "offline":
         raise ModelUnavailableError(
-            f"{name!r} is no folder here and is not in the hub's cache, and HF_HUB_OFFLINE forbids "
+            f"{name!r} is not a folder here or in the hub's cache, and HF_HUB_OFFLINE forbids "
             "to ask the hub. Give a folder, or serve the offline reranker: ScoreServer() without a "
             "model."
         )

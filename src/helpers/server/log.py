@@ -212,7 +212,7 @@ def diagnose(
     how = "" if exit_code is None else f" ({_exit_words(exit_code)})"
     return ServerDiedError, (
         f"The server ended while it was starting, at the stage {stage(text)!r}{how}. "
-        "The log below tells why; mend that, and start again."
+        "The log below says why. Fix that, and start again."
     )
 
 

@@ -109,7 +109,7 @@ def offline_model_folder(trained: Path | None = None, *, precision: str = "float
     from helpers.server.records import state_dir
 
     if precision not in PRECISIONS:
-        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, and is {precision!r}.")
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
     digest = hashlib.sha256(_trained_file(trained or TRAINED).read_bytes()).hexdigest()[:16]
     form = f"-int8-{INT8_RECIPE}" if precision == "int8" else ""
     return state_dir(make=False) / "models" / f"{OFFLINE_MODEL_NAME}-{digest}{form}"

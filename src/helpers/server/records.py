@@ -163,8 +163,8 @@ def load(key: str) -> Record | None:
         return _read(path)
     except OSError as error:
         raise ScoreError(
-            f"The record of a server cannot be read: {error}. Mend or delete {path}; if its server "
-            "still runs, `python -m helpers stop` finds it all the same."
+            f"The record of a server cannot be read: {error}. Correct or delete {path}; if its "
+            "server still runs, `python -m helpers stop` finds it all the same."
         ) from None
 
 

@@ -143,7 +143,7 @@ def load_chart(
     from matplotlib.ticker import LogLocator
 
     if against not in LOADS:
-        raise InputError(f"against must be one of {', '.join(LOADS)}, and is {against!r}.")
+        raise InputError(f"against must be one of {', '.join(LOADS)}, not {against!r}.")
     (by,) = LOADS.keys() - {against}
     groups = list(frame.groupby(by))
     _check_curves(by, len(groups))
