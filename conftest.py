@@ -56,6 +56,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="photograph the notebooks in the browser, in both themes, into .artefacts/browser",
     )
+    parser.addoption(
+        "--all-hosted",
+        action="store_true",
+        help="run 07 to 13, and not 01 to 06 alone, in a kernel as hosted platforms have it",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
