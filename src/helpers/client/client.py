@@ -48,20 +48,20 @@ ADVICE: dict[type[ApiError], str] = {
 
 
 class ScoreClient:
-    """Send pairs of texts to a score server and return what it makes of them.
+    """Send texts to a score server and return its scores, rankings, vectors or tokens.
 
-    Threads may share one client, and so may forked processes: each process makes connections of its
-    own, and so does a client that was pickled, which carries its key with it. Close it, or use it
-    in a `with` block.
+    Threads can share one client, and so can forked processes: each process makes its own
+    connections, and so does a pickled client, which carries its key with it. Close the client, or
+    use it in a `with` block.
 
-    Texts are given as `str`; many of them as a list, any other sequence, an array or a column of
-    NumPy, pandas, polars or PyArrow, or a generator. Numbers may be those of NumPy and pandas.
+    Give a text as a `str`, and many texts as a list, any other sequence, an array or a column of
+    NumPy, pandas, polars or PyArrow, or a generator. NumPy and pandas numbers are accepted too.
 
     Every method raises `InputError` before anything is sent, and other kinds of `ScoreError` for
     what happens afterwards.
 
-    Proxy variables of the environment are honoured, except for a server on this machine: no proxy
-    could reach it.
+    The client uses the environment's proxy variables, except for a server on this machine, which no
+    proxy could reach.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ScoreClient:
         """
         name = model.strip() if isinstance(model, str) else model
         if name is not None and (not isinstance(name, str) or not name):
-            raise InputError(f"model must be a name or None, and is {model!r}.")
+            raise InputError(f"model must be a name or None, not {model!r}.")
         key = os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key
         self._transport = Transport(url, key, timeout, retries)
         self._dialect = dialect_of(dialect)
@@ -120,7 +120,7 @@ class ScoreClient:
     ) -> tuple[float, ...]:
         """Score N pairs of plain texts that were checked already, for bulk scoring.
 
-        Once `stop` is set, a pause before a retry ends, and nothing is sent any more.
+        Once `stop` is set, a pause before a retry ends, and nothing more is sent.
         """
         payload = protocol.score_payload(self.model, queries, documents, options)
         answer = self._ask("POST", protocol.SCORE_PATH, payload, stop)
@@ -139,8 +139,8 @@ class ScoreClient:
         Args:
             query: One text.
             documents: The texts; they may repeat.
-            top_n: Return only so many of the best; None and 0 return all. Every document is scored
-                all the same.
+            top_n: Return only this many of the best; None and 0 return all. Every document is
+                scored either way.
             **options: As for `score`.
         """
         text, texts = _one_query(query, "rerank"), as_texts(documents, "document")
@@ -161,8 +161,8 @@ class ScoreClient:
 
         Args:
             documents: N texts; queries as well, since a bi-encoder reads both in the same way.
-            truncate_prompt_tokens: Cut each text to so many tokens; -1 means as many as the model
-                takes. Without it a longer text is an error.
+            truncate_prompt_tokens: Cut each text to this many tokens; -1 means as many as the model
+                takes. Without it, a longer text is an error.
 
         Returns:
             float32 of shape (N, size of a vector), in the order of the texts. Where the model gives
@@ -189,8 +189,8 @@ class ScoreClient:
             query: One text.
             document: One text, or its chunks as `chunks` returns them: for several queries, cut the
                 document once.
-            aggregate: "max" (what is the best part worth?), "mean" (how much of it fits?) or
-                "first" (what the beginning alone is worth, for comparison).
+            aggregate: "max" (the score of the best part), "mean" (of all parts together) or
+                "first" (of the beginning alone, for comparison).
             chunk_tokens: How a text is cut, as for `chunks`.
             overlap_tokens: Likewise.
             use_activation: As for `score`.

@@ -41,15 +41,15 @@ PORT_ATTEMPTS = 3
 class ScoreServer:
     """A score server: found if it already runs, launched if not.
 
-    With SCORE_SERVER_URL (and SCORE_API_KEY) set, this stands for the server there, which somebody
-    else runs: nothing is started or stopped.
+    With SCORE_SERVER_URL (and SCORE_API_KEY) set, this object stands for the server there, which
+    somebody else runs. It then starts and stops nothing.
 
-    As a context manager it stops at its end only what it started itself.
+    As a context manager, it stops at the end only a server that it started itself.
 
     Args:
         model: A name on the hub, a folder, or "offline-reranker". None chooses:
             BAAI/bge-reranker-v2-m3 on a GPU that can get it, else the offline reranker. The
-            environment variable SCORE_MODEL comes between.
+            environment variable SCORE_MODEL takes precedence over that choice.
         port: The port to try first; the next free one is taken instead if it is in use.
         python: The interpreter that has vLLM (default: SCORE_SERVER_PYTHON, then the kernel's own,
             then that of `.venv` in the repository, which `start` builds if there is no other).
@@ -62,7 +62,7 @@ class ScoreServer:
         enforce_eager: True to skip compilation.
         api_key: The key that clients must send. vLLM asks for it under /v1 only.
         start_timeout: Seconds for the whole launch, a model's download not counted.
-        stall_timeout: Seconds without any sign of life.
+        stall_timeout: Seconds that the launch may take without any progress.
         vllm_flags: Any other flag of `vllm serve`, such as {"max-num-seqs": 64}.
         env: More environment variables for the server; None removes one.
 
@@ -91,7 +91,7 @@ class ScoreServer:
         """Check the arguments; nothing is looked up or started yet."""
         share = gpu_memory_utilization
         if share is not None and not 0 < share <= 1:
-            raise InputError(f"gpu_memory_utilization is a share from 0 to 1, and is {share}.")
+            raise InputError(f"gpu_memory_utilization must be a share from 0 to 1, not {share}.")
         length = max_model_len
         named = os.environ.get(MODEL_VARIABLE, "").strip()
         url = os.environ.get(URL_VARIABLE, "").strip()
