@@ -11,12 +11,7 @@ class Scores:
         self.url, self.model, self.timeout = url, model, timeout
         self.batch, self.at_once = batch, at_once
         # Scoring changes nothing on the server, so a request may be sent again.
-        again = Retry(
-            4,
-            backoff_factor=0.3,
-            status_forcelist=[429, 502, 503, 504],
-            allowed_methods=None,
-        )
+        again = Retry(4, backoff_factor=0.3, status_forcelist=[429, 502, 503], allowed_methods=None)
         self.http = requests.Session()
         self.http.headers.update({"Authorization": f"Bearer {key}"} if key else {})
         for scheme in ("http://", "https://"):

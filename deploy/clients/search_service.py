@@ -40,11 +40,7 @@ app = FastAPI(lifespan=connections)
 
 
 async def order_of(found):
-    body = {
-        "model": os.environ["SCORE_MODEL"],
-        "query": found.query,
-        "documents": found.documents,
-    }
+    body = {"model": os.environ["SCORE_MODEL"], "query": found.query, "documents": found.documents}
     answer = await app.state.scores.post("/v1/rerank", json=body)
     answer.raise_for_status()
     return [result["index"] for result in answer.json()["results"]]
