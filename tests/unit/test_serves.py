@@ -156,11 +156,13 @@ def test_only_a_qwen3_reranker_gets_our_template():
 
 
 def test_a_model_that_brings_code_of_its_own_has_to_be_trusted():
-    found = of("NewForSequenceClassification", num_labels=1, auto_map={"AutoModel": "x.Y"})
+    found = of("NewForSequenceClassification", num_labels=1, auto_map={"AutoConfig": "x.Y"})
     assert found.flags == {
         "hf-overrides": {"architectures": ["GteNewForSequenceClassification"]},
         "trust-remote-code": True,
     }
+    vllms_own = of("BertModel", auto_map={"AutoModel": "x.Y"})
+    assert vllms_own.flags == {}, "vLLM has the code of the model, and the configuration is usual"
 
 
 def test_the_command_can_be_pasted_into_a_shell():

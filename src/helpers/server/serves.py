@@ -216,8 +216,8 @@ def judge(
         if architecture == given and part in name.lower():
             flags["hf-overrides"] = overrides
             config = {**config, **overrides}
-    if config.get("auto_map"):
-        flags["trust-remote-code"] = True
+    if "AutoConfig" in (config.get("auto_map") or {}):
+        flags["trust-remote-code"] = True  # even its configuration is read by code of its own
     architecture = config["architectures"][0]
     for suffix, why_not in _OTHER_TASKS.items():
         if architecture.endswith(suffix):
