@@ -1,3 +1,6 @@
+import tempfile
+
+
 def reason(config):
     architecture = config["architectures"][0]
     if architecture.endswith("ForTokenClassification"):
