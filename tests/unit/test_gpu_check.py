@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_setup import CAPABLE, SmallRepository
 
 import floors
 import gpu_check
@@ -171,6 +172,30 @@ def test_an_environment_that_the_pins_made_is_used_again(monkeypatch, tmp_path: 
     assert gpu_check.gpu_python() == str(own.python)
     stamps[here] = {"profile": "gpu"}
     assert gpu_check.gpu_python() == str(here / "bin" / "python")
+
+
+def test_where_there_is_none_it_is_built_from_the_pins_beside_the_repository(
+    monkeypatch, tmp_path: Path, capsys
+) -> None:
+    small = SmallRepository(tmp_path)
+    pins = [small.base[0], "torch===2.13.0", "alpha==1"]
+    (small.folder / "requirements" / "gpu.txt").write_text("\n".join(pins))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(small.wheels))
+    monkeypatch.setattr(gpu_check, "REPOSITORY", small.folder)
+    monkeypatch.setattr(gpu_check, "this_machine", lambda: CAPABLE._replace(free_disk=10**11))
+    monkeypatch.setattr(gpu_check.platformdirs, "user_cache_path", lambda *_, **__: tmp_path)
+    built = Path(gpu_check.gpu_python())
+    assert built == tmp_path / "gpu-check" / "bin" / "python"
+    (packages,) = built.parents[1].glob("lib/python*/site-packages")
+    assert (packages / "alpha.py").is_file()
+    assert "cuda = '13.0'" in (packages / "torch" / "version.py").read_text()
+    assert not (small.folder / ".venv").exists()
+    assert "4.3 GB" in capsys.readouterr().out
+    log = built.parents[1] / "setup.log"
+    before = log.read_text()
+    assert gpu_check.gpu_python() == str(built)
+    assert log.read_text() == before, "a second call asks pip for nothing"
 
 
 def test_without_room_nothing_is_downloaded(monkeypatch, tmp_path: Path) -> None:
