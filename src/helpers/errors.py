@@ -2,9 +2,9 @@
 
 Each message says what happened, what was expected, and what to do next. Where the standard library
 already has a name for the fault (`ValueError`, `TimeoutError`, `ConnectionError`, `MemoryError`),
-our class is also that one, so that code which never heard of us catches it too.
+our class is also that one, so that code that does not know this package catches it too.
 
-An API key never appears in a message: whoever raises one of these errors leaves it out.
+An API key never appears in a message: the code that raises an error leaves it out.
 
 Each way in which a launch can fail is a class of its own, not a field of `LaunchError`: a traceback
 shows the name, and a program catches `OutOfMemoryError` alone, as a `MemoryError` too.
@@ -110,7 +110,7 @@ class NotFoundError(ApiError):
 
 
 class ServerBusyError(ApiError):
-    """The server is alive and had no room for the request, also after all retries (429, 503)."""
+    """The server is alive but had no room for the request, even after all retries (429, 503)."""
 
 
 class ServerFaultError(ApiError):
@@ -118,11 +118,11 @@ class ServerFaultError(ApiError):
 
 
 class UnreachableError(ScoreError, ConnectionError):
-    """No connection came about or it broke: refused, reset, unknown host, TLS that does not fit."""
+    """The connection failed or broke: refused, reset, unknown host, TLS that does not match."""
 
 
 class RequestTimeoutError(ScoreError, TimeoutError):
-    """The server took the request and did not answer in the time allowed: busy, slow or frozen."""
+    """The server took the request but did not answer in the time allowed: busy, slow or frozen."""
 
 
 class ResponseError(ScoreError):
@@ -130,7 +130,7 @@ class ResponseError(ScoreError):
 
 
 class LaunchError(ScoreError):
-    """A server that we launched did not come to life.
+    """A server that we launched did not become ready.
 
     Attributes:
         command: The command as one would type it in a terminal, without the API key.

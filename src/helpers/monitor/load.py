@@ -1,4 +1,4 @@
-"""Measure a score server from where its callers stand: pairs a second, and how long they wait."""
+"""Measure a score server as its callers see it: pairs a second, and how long they wait."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPEN_CONCURRENCY = 128
 
 @dataclass(frozen=True)
 class Load:
-    """How a server did under a load.
+    """What a server did under a load.
 
     Attributes:
         batch_size: Pairs in one request.
@@ -106,7 +106,7 @@ def measure_load(
     seed: int = 0,
     **options: Unpack[ScoreOptions],
 ) -> Load:
-    """Score N queries against N documents, each pair once, and return how that went.
+    """Score N queries against N documents, each pair once, and return how long it took.
 
     Without `rate` the load is a closed loop: a new request is sent when an earlier one is answered,
     so a server that stalls is asked less, and what its callers would have waited is not seen. With

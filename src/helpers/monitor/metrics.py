@@ -41,7 +41,7 @@ NOT_SCORED = frozenset({"abort", "error"})
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a server said of itself at one moment; `later - earlier` is the work between.
+    """What a server had counted at one moment; `later - earlier` is the work in between.
 
     Counters only grow, since the server started; gauges go up and down, and have no difference.
 
@@ -159,7 +159,7 @@ def read_metrics(url: str) -> Metrics:
     """Ask a vLLM server for its metrics and return a snapshot.
 
     Args:
-        url: The server's own address; a reverse proxy does well to hide its metrics.
+        url: The server's own address; a reverse proxy should not pass on its metrics.
 
     Raises:
         UnreachableError: It is not there.

@@ -1,4 +1,4 @@
-"""Compare probabilities with what is true: do of ten pairs scored 0.8 eight turn out relevant?"""
+"""Compare probabilities with what is true: are eight of ten pairs scored 0.8 really relevant?"""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def candidates(
 def rerank(run: Run, scored: pd.DataFrame, depth: int) -> Run:
     """Put the first `depth` documents of each query in the order of their scores.
 
-    What stands below stays where it is, and equal scores keep their order.
+    Documents below these stay where they are, and equal scores keep their order.
 
     Args:
         run: What was found.

@@ -1,7 +1,6 @@
-"""Draw scores as bars and as grids; and what all drawings share: one look, and texts as texts.
+"""Draw scores as bars and as grids, and hold the style that all charts share.
 
-A drawing is given a result; it never asks a server. It returns its axes, for whoever wants to add
-to them.
+A chart gets a result and never asks a server. It returns its axes, so that you can add to them.
 """
 
 from __future__ import annotations

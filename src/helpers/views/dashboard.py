@@ -1,4 +1,4 @@
-"""Watch a score server at work: what it does now, read from its metrics again and again.
+"""Watch a score server at work by reading its metrics again and again.
 
 `Pulse` is the logic and needs no kernel; `Dashboard` shows it. Neither talks to a server: both are
 given a function that reads its metrics, such as `lambda: read_metrics(server.url)`.
@@ -48,7 +48,7 @@ class Pulse:
     def look(self) -> dict[str, float] | None:
         """Read once more, and return what happened since; None if there is nothing to compare.
 
-        A server that was started anew counts from zero, so it is looked at as a new one.
+        A restarted server counts from zero, so it is treated as a new one.
         """
         now, before = self._read(), self._last
         self._last = now

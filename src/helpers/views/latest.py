@@ -1,8 +1,8 @@
 """Decide what a playground scores and shows: the logic of the widgets, without any widget.
 
-Somebody types, and each key asks anew. `LatestRequest` waits until the typing pauses, scores in a
-thread of its own, and lets only the newest request be seen: what it replaced is dropped, whenever
-its answer comes. Whatever goes wrong becomes a message.
+Each key that somebody types asks for new scores. `LatestRequest` waits until the typing pauses,
+scores in a thread of its own, and lets only the newest request be seen: what it replaced is
+dropped, whenever its answer comes. Whatever goes wrong becomes a message.
 """
 
 from __future__ import annotations

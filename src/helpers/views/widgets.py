@@ -1,7 +1,7 @@
-"""Show scores that answer to typing, sliding and choosing.
+"""Show scores in views that react to typing, sliding and choosing.
 
-A view never talks to a server: it is given the function that scores, for a server's client
-`client.score`. What to score is decided in `latest`, how it looks in `score_tables`.
+A view never talks to a server: you give it the function that scores, such as `client.score`. What
+to score is decided in `latest`, how it looks in `score_tables`.
 
 `ScoreTable` is not itables: that keeps its selection in JavaScript, where no code of a notebook can
 read it, and to work without a network it stores 0.6 MB of script in the notebook, which JupyterLab
@@ -54,9 +54,9 @@ LIVE = """<style>
 class View:
     """Show a widget while its kernel lives, and what it showed first where there is none.
 
-    In a notebook that is opened again, JupyterLab would show of a widget nothing but "model not
-    found". So a view is two outputs: its plain form, which a style inside the widget hides, and
-    the widget, whose output is hidden for as long as no widget is in it.
+    In a reopened notebook, JupyterLab would show only "model not found" in place of a widget. So a
+    view is two outputs: its plain form, which a style inside the widget hides, and the widget,
+    whose output is hidden for as long as no widget is in it.
 
     Attributes:
         widget: The outermost ipywidget, to be placed among others.
@@ -198,7 +198,7 @@ class Playground(_Rankings):
         score: Gives the scores of one query and a list of documents, for instance `client.score`.
         query: What stands in the field at first; it is scored before the view appears.
         documents: The same for the documents.
-        top_n: How many bars; the slider changes it without asking anew.
+        top_n: How many bars; the slider changes this without a new request.
         pause: Seconds that the typing must pause before something is sent.
 
     >>> from helpers.client import ScoreResult
