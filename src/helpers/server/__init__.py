@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from helpers.server.balancer import Balancer
     from helpers.server.check import check_machine
     from helpers.server.engine import engine_python
     from helpers.server.model import OFFLINE_MODEL_NAME, base_encoder_path, offline_model_path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OFFLINE_MODEL_NAME",
+    "Balancer",
     "ReverseProxy",
     "ScoreServer",
     "Serves",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "Balancer": "balancer",
     "OFFLINE_MODEL_NAME": "model",
     "ReverseProxy": "proxy",
     "ScoreServer": "server",

@@ -29,8 +29,8 @@ from helpers.server.records import Record
 
 # Debian keeps nginx where only root's PATH leads.
 _MORE_PLACES = ("/usr/local/sbin", "/usr/sbin", str(Path(sys.executable).parent))
-_START_SECONDS = 30.0
-_TICK = 0.05
+START_SECONDS = 30.0
+TICK = 0.05
 # What can stand in nginx's quotes as it is, and is long enough to be no password.
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,}")
 _SIZE = re.compile(r"[1-9]\d*[km]?")
@@ -39,7 +39,7 @@ _SIZE = re.compile(r"[1-9]\d*[km]?")
 _ERROR_LOG_OPTION = (1, 19, 5)
 
 # One process, in the foreground, that keeps all its files in its own folder.
-_MAIN = """\
+MAIN = """\
 daemon off;
 master_process off;
 pid nginx.pid;
@@ -148,7 +148,7 @@ class ReverseProxy:
         self.stop()
         self._folder.mkdir(mode=0o700, parents=True)
         try:
-            (self._folder / "nginx.conf").write_text(_MAIN)
+            (self._folder / "nginx.conf").write_text(MAIN)
             self._make_certificate()
             record, process = launch.spawn(
                 self._key, "nginx", self._asked_port, lambda port: self._command(nginx, port)
@@ -274,11 +274,11 @@ class ReverseProxy:
         return filled
 
     def _wait(self, record: Record, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while not processes.listens_on(record.members(), record.port):
             if process.poll() is not None:
                 raise launch.describe(record, LaunchError, "nginx ended as it started.")
             if time.monotonic() > deadline:
-                message = f"nginx did not listen within {_START_SECONDS:g} seconds."
+                message = f"nginx did not listen within {START_SECONDS:g} seconds."
                 raise launch.describe(record, LaunchTimeoutError, message)
-            time.sleep(_TICK)
+            time.sleep(TICK)
