@@ -61,7 +61,9 @@ IMPORTS = {"helpers", "requests", "pandas", "numpy", "matplotlib", "IPython", "j
 # What the extra `judge` brings, for the notebooks whose subject it is.
 JUDGE_IMPORTS = {"bm25s", "ir_measures", "scipy", "sentence_transformers", "sklearn", "Stemmer"}
 JUDGE_NOTEBOOKS = {"07", "09", "10", "16"}
-# Those of its packages that every platform can install, and that a hosted kernel may lack.
+# What the extra `scale` brings, for the notebook whose subject it is.
+SCALE_IMPORTS, SCALE_NOTEBOOKS = {"ray", "simpy"}, {"14"}
+# Of `judge`, those that every platform can install, and that a hosted kernel may lack.
 JUDGE_DISTRIBUTIONS = ("bm25s", "PyStemmer", "sentence-transformers")
 # What `ReverseProxy` runs: an nginx, for machines without one, and what makes certificates.
 PROXY_NOTEBOOKS = {"13"}
@@ -627,6 +629,8 @@ def imports_stay_small(notebook: Notebook) -> Iterator[str]:
     allowed = IMPORTS | sys.stdlib_module_names
     if notebook.number in JUDGE_NOTEBOOKS:
         allowed |= JUDGE_IMPORTS
+    if notebook.number in SCALE_NOTEBOOKS:
+        allowed |= SCALE_IMPORTS
     for number, cell in enumerate(notebook.code, start=1):
         for node in ast.walk(python_tree(cell.source)):
             if isinstance(node, ast.Import):
