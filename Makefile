@@ -25,7 +25,7 @@ LINTED := conftest.py src tests training scripts benchmarks notebooks
 IN_VENV = PATH="$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test lint bench gpu-check badges translations stop lock
+.PHONY: help setup lab demo test lint bench gpu-check badges site translations stop lock
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +66,10 @@ gpu-check: setup ## Hold the commands for many GPUs against vLLM's GPU build (no
 
 badges: setup ## Write "Open in Colab" and the like into the notebooks.
 	@"$(BIN)/python" scripts/badges.py --branch "$(or $(BRANCH),main)" -- "$(REPO)"
+
+site: setup ## Build the site from the stored notebooks and pages (SITE_FLAGS=--serve shows it).
+	@"$(BIN)/python" scripts/build_site.py $(if $(REPO),--repo "$(REPO)") \
+	  --branch "$(or $(BRANCH),main)" $(SITE_FLAGS)
 
 translations: setup ## Bring the Chinese edition up to date with its units.
 	@"$(BIN)/python" scripts/translations.py update
