@@ -17,7 +17,10 @@ import platformdirs
 WORK_DIR = platformdirs.user_cache_path("vllm-score-notebooks") / "training"
 GROUP = 6
 TEACHER_SCALE = 20.0  # the encoder's own training scaled cosines by 20 before its softmax
-LEXICAL_SCALE = 3.0  # logits that the best document by BM25 has over one that shares no word
+LEXICAL_SCALE = 2.0  # logits that the best document by BM25 has over one that shares no word, ...
+FULL_LENGTH = 100  # ... if documents have so many tokens; in shorter ones shared words say less
+SHORT = 48  # tokens: a pool whose documents are mostly shorter holds single statements, ...
+SHORT_WEIGHT = 5.0  # ... and is drawn so many times as often, since there are few such pools
 LABEL_BONUS = 4.0  # logits added for the document that a person chose
 OWN_BONUS = 2.0  # logits added for the text that an unlabelled query came from
 WITHOUT_OWN = 0.3  # share of the groups that hold none of the query's own documents
@@ -65,6 +68,11 @@ def read_groups(file: Path) -> Groups:
     return Groups(**pickle.loads(file.read_bytes()))
 
 
+def typical_length(groups: Groups) -> float:
+    """Return the median length of a pool's documents, in tokens."""
+    return float(np.median([len(document) for document in groups.documents]))
+
+
 class Draw:
     """Draws groups from the pools, every query of a pool once before any comes again."""
 
@@ -82,7 +90,10 @@ class Draw:
             if file.stem not in self.pools:
                 self.pools[file.stem] = read_groups(file)
                 self.drawn.setdefault(file.stem, 0)
-        self.weights = [p.weight * len(p.queries) ** 0.5 for p in self.pools.values()]
+        self.weights = [
+            p.weight * len(p.queries) ** 0.5 * (SHORT_WEIGHT if typical_length(p) < SHORT else 1)
+            for p in self.pools.values()
+        ]
 
     def group(self):
         """Return the (query ids, document ids) pairs of a group and its targets.
@@ -101,7 +112,9 @@ class Draw:
         self.drawn[name] += 1
         chosen = self.choose(pool.counts[query])
         cosines = np.mean([c[query][chosen] for c in pool.cosines.values()], 0, np.float32)
-        order = TEACHER_SCALE * cosines + LEXICAL_SCALE * pool.lexical[query][chosen]
+        documents = [pool.documents[d] for d in pool.candidates[query][chosen]]
+        shared = LEXICAL_SCALE * min(1.0, np.mean([len(d) for d in documents]) / FULL_LENGTH)
+        order = TEACHER_SCALE * cosines + shared * pool.lexical[query][chosen]
         likely = 1 / (1 + np.exp(TEACHER_SCALE * (RELEVANT_COSINE - cosines)))
         own, judged = pool.counts[query][0], sum(pool.counts[query][:2])
         likely *= 0.35 if pool.labelled else 0.6
@@ -112,7 +125,6 @@ class Draw:
             elif candidate < judged:
                 order[column] -= JUDGED_MALUS
                 likely[column] = 0.04
-        documents = [pool.documents[d] for d in pool.candidates[query][chosen]]
         return [(pool.queries[query], d) for d in documents], np.stack([order, likely])
 
     def choose(self, counts: tuple[int, ...]) -> list[int]:
