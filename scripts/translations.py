@@ -251,8 +251,9 @@ def navigation(text: Text) -> str:
 
 
 def label(text: Text) -> str:
-    """Return number and Chinese title of a notebook."""
-    return f"{text.name[:2]} {heading_pairs(text)[0][1]}"
+    """Return number and title of a notebook: the Chinese one, if there are units."""
+    pairs = heading_pairs(text)
+    return f"{text.name[:2]} {pairs[0][1] if pairs else Notebook.read(text.source).title}"
 
 
 def with_own_links(translation: str, text: Text) -> str:
