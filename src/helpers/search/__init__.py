@@ -4,6 +4,7 @@ from helpers.search.calibration import expected_calibration_error, reliability_b
 from helpers.search.datasets import JudgedSet, load_judged
 from helpers.search.measures import Comparison, as_table, compare, measure, summarize
 from helpers.search.retrieval import Bm25Index, Run, VectorIndex, candidates, fuse, rerank
+from helpers.search.training_data import check_training_data
 
 __all__ = [
     "Bm25Index",
@@ -13,6 +14,7 @@ __all__ = [
     "VectorIndex",
     "as_table",
     "candidates",
+    "check_training_data",
     "compare",
     "expected_calibration_error",
     "fuse",
