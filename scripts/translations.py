@@ -37,6 +37,22 @@ PAGES = {
     "docs/glossary.md": "docs/zh/glossary.md",
     "docs/workshop.md": "docs/zh/workshop.md",
 }
+# What has no Chinese edition yet, by name. A name goes when its units come.
+NOT_YET = {
+    "06_explore_scores",
+    "07_read_scores_right",
+    "08_score_long_documents",
+    "09_build_a_search_engine",
+    "10_prove_what_it_is_worth",
+    "11_handle_errors",
+    "12_measure_throughput",
+    "13_secure_and_watch_a_server",
+    "14_scale_out",
+    "16_use_other_models",
+    "17_plug_into_other_tools",
+    "README",
+    "workshop",
+}
 FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 LINK = re.compile(r"(?<=\])\(([^)\s]+)\)")
@@ -79,11 +95,13 @@ class Text:
 
 
 def texts(names: list[str] | None = None) -> list[Text]:
-    """Return the texts that are translated: those named, or all."""
+    """Return the texts that are translated, or those named."""
     pairs = [(path, NOTEBOOKS / LANGUAGE / path.name) for path in notebook_paths()]
     pairs += [(REPOSITORY / page, REPOSITORY / PAGES[page]) for page in PAGES]
     found = [Text(*pair) for pair in pairs if pair[0].is_file()]
-    return [text for text in found if not names or text.name in names or text.name[:2] in names]
+    if names:
+        return [text for text in found if text.name in names or text.name[:2] in names]
+    return [text for text in found if text.name not in NOT_YET]
 
 
 def blocks(page: str) -> list[str]:
@@ -237,23 +255,26 @@ def built(text: Text) -> str:
 
 def navigation(text: Text) -> str:
     """Return the bar at the end of a Chinese notebook."""
-    all_texts = [other for other in texts() if other.source.suffix == ".ipynb"]
-    place = all_texts.index(text)
-    first = all_texts[0]
-    anchor = anchors(first).get("The-map", "")
-    parts = [f"[{CONTENTS}]({first.target.name}#{anchor})"]
+    paths = notebook_paths()
+    place = paths.index(text.source)
+    first = texts([paths[0].stem])[0]
+    parts = [f"[{CONTENTS}]({first.target.name}#{anchors(first).get('The-map', '')})"]
     if place:
-        parts.insert(0, f"[← {label(all_texts[place - 1])}]({all_texts[place - 1].target.name})")
-    if place + 1 < len(all_texts):
-        parts.append(f"[{label(all_texts[place + 1])} →]({all_texts[place + 1].target.name})")
+        name, target = named(paths[place - 1])
+        parts.insert(0, f"[← {name}]({target})")
+    if place + 1 < len(paths):
+        name, target = named(paths[place + 1])
+        parts.append(f"[{name} →]({target})")
     parts.append(f"[{OTHER_LANGUAGE}](../{text.source.name})")
     return "---\n" + " · ".join(parts)
 
 
-def label(text: Text) -> str:
-    """Return number and title of a notebook: the Chinese one, if there are units."""
-    pairs = heading_pairs(text)
-    return f"{text.name[:2]} {pairs[0][1] if pairs else Notebook.read(text.source).title}"
+def named(path: Path) -> tuple[str, str]:
+    """Return number and title of a notebook, and where it stands, seen from a Chinese one."""
+    text = next((each for each in texts() if each.source == path), None)
+    if text is None:  # it has no Chinese edition yet
+        return f"{path.name[:2]} {Notebook.read(path).title}", f"../{path.name}"
+    return f"{path.name[:2]} {heading_pairs(text)[0][1]}", path.name
 
 
 def with_own_links(translation: str, text: Text) -> str:
@@ -324,7 +345,9 @@ def check(text: Text) -> list[str]:
     """Return what is wrong with the Chinese edition of a text, a line each."""
     found = [f"{text.name}: {problem}" for problem in problems_of(text)]
     if not found and (not text.target.is_file() or text.target.read_text("utf-8") != built(text)):
-        found = [f"{text.name}: {text.target.name} is not what its units give: run make translations"]
+        found = [
+            f"{text.name}: {text.target.name} is not what its units give: run make translations"
+        ]
     return found
 
 

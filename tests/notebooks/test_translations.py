@@ -1,5 +1,7 @@
 """The Chinese edition says what the English one says, and cannot fall behind it unseen."""
 
+from pathlib import Path
+
 import polib
 import pytest
 
@@ -62,6 +64,11 @@ def test_code_and_outputs_are_those_of_the_english_notebook(text):
             assert one.outputs == other.outputs
             if "install" not in translations.tags(one):
                 assert one.source == other.source
+
+
+def test_what_waits_for_a_translator_has_no_units_and_is_there():
+    assert all(not Text(Path(name), Path()).file.is_file() for name in translations.NOT_YET)
+    assert {text.name for text in texts(sorted(translations.NOT_YET))} == translations.NOT_YET
 
 
 def test_a_page_is_built_from_its_units_and_its_code(page):
