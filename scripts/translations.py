@@ -27,7 +27,7 @@ from pathlib import Path
 import nbformat
 import polib
 
-from notebook_rules import NOTEBOOKS, REPOSITORY, Notebook, notebook_paths, tags
+from notebook_rules import NO_CHINESE_YET, NOTEBOOKS, REPOSITORY, Notebook, notebook_paths, tags
 
 LANGUAGE = "zh"
 UNITS = REPOSITORY / "translations" / LANGUAGE
@@ -36,22 +36,6 @@ PAGES = {
     "README.md": "README.zh.md",
     "docs/glossary.md": "docs/zh/glossary.md",
     "docs/workshop.md": "docs/zh/workshop.md",
-}
-# What has no Chinese edition yet, by name. A name goes when its units come.
-NOT_YET = {
-    "06_explore_scores",
-    "07_read_scores_right",
-    "08_score_long_documents",
-    "09_build_a_search_engine",
-    "10_prove_what_it_is_worth",
-    "11_handle_errors",
-    "12_measure_throughput",
-    "13_secure_and_watch_a_server",
-    "14_scale_out",
-    "16_use_other_models",
-    "17_plug_into_other_tools",
-    "README",
-    "workshop",
 }
 FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
@@ -101,7 +85,7 @@ def texts(names: list[str] | None = None) -> list[Text]:
     found = [Text(*pair) for pair in pairs if pair[0].is_file()]
     if names:
         return [text for text in found if text.name in names or text.name[:2] in names]
-    return [text for text in found if text.name not in NOT_YET]
+    return [text for text in found if text.name not in NO_CHINESE_YET]
 
 
 def blocks(page: str) -> list[str]:
