@@ -34,10 +34,6 @@ TAGS = {"badges", "exercise", "install", "navigation", "nbval-ignore-output", "r
 HOW_TO_LOAD = 'For a solution, remove the "# " before %load and run the cell twice.'
 # What has no Chinese edition yet, by name. A name goes when its units come.
 NO_CHINESE_YET = {
-    "10_prove_what_it_is_worth",
-    "11_handle_errors",
-    "12_measure_throughput",
-    "13_secure_and_watch_a_server",
     "14_scale_out",
     "16_use_other_models",
     "17_plug_into_other_tools",
