@@ -37,7 +37,6 @@ NO_CHINESE_YET = {
     "14_scale_out",
     "16_use_other_models",
     "17_plug_into_other_tools",
-    "README",
     "workshop",
 }
 # How many seconds each notebook ran, by name. `scripts/notebooks.py run` writes it.

@@ -42,6 +42,7 @@ CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 LINK = re.compile(r"(?<=\])\(([^)\s]+)\)")
 HEADING = re.compile(r"^(#{1,6}) +(.+?) *$", re.MULTILINE)
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+SWITCH = re.compile(r"\[中文\]\(\S+\)")  # a page's link to its Chinese edition
 LETTER = re.compile(r"[A-Za-z]{2}")
 # What `notebook_rules.install_parts` writes, seen from one folder further down.
 PLACES = (("../src", "../../src"), ("--editable ..", "--editable ../.."), ('"..[', '"../..['))
@@ -104,7 +105,7 @@ def keyed_blocks(page: str) -> Iterator[tuple[str, str]]:
     seen: Counter[str] = Counter()
     heading = ""
     for block in blocks(page):
-        if FENCE.fullmatch(block) or not LETTER.search(block):
+        if FENCE.fullmatch(block) or SWITCH.fullmatch(block) or not LETTER.search(block):
             continue
         if found := HEADING.match(block):
             heading = found.group(2)
@@ -223,8 +224,14 @@ def built(text: Text) -> str:
     if text.source.suffix != ".ipynb":
         page = text.source.read_text("utf-8")
         by_english = {english: translated[key] for key, english in keyed_blocks(page)}
-        whole = "\n\n".join(by_english.get(block, block) for block in blocks(page))
-        return with_own_links(whole, text) + "\n"
+        switch = f"[{OTHER_LANGUAGE}]({os.path.relpath(text.source, text.target.parent)})"
+        parts = [
+            switch
+            if SWITCH.fullmatch(block)
+            else with_own_links(by_english.get(block, block), text)
+            for block in blocks(page)
+        ]
+        return "\n\n".join(parts) + "\n"
     node = copy.deepcopy(Notebook.read(text.source).node)
     for cell in node.cells:
         if "navigation" in tags(cell):
