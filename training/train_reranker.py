@@ -9,6 +9,7 @@ embeddings are trained.
     python training/prepare.py --data DATA
     python training/train_reranker.py --start-from FOLDER --minutes 100
     python training/train_reranker.py --resume --minutes 200      # go on, to 200 minutes in all
+    python training/average_models.py FOLDER WORK/model MEAN      # if the mean is better
     python training/calibrate.py WORK/model --data DATA
     python training/evaluate.py --data DATA --model WORK/model
     python training/export_weights.py WORK/model src/helpers/offline_reranker
