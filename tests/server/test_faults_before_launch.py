@@ -64,7 +64,7 @@ def test_a_missing_file_of_a_model_is_named(state, scoring_model, tmp_path, name
 def test_a_hub_model_out_of_reach_is_said_at_once(state, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelUnavailableError, match=r"not in the hub.s cache"):
+    with pytest.raises(ModelUnavailableError, match=r"is not a folder here or in the hub.s cache"):
         ScoreServer("some-name/some-model").start()
 
 
