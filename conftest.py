@@ -61,6 +61,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run 07 to 13, and not 01 to 06 alone, in a kernel as hosted platforms have it",
     )
+    parser.addoption(
+        "--kill-ray",
+        action="store_true",
+        help="score Parquet files with Ray while its worker and its process are killed (minutes)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

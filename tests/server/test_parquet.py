@@ -23,6 +23,15 @@ from helpers.errors import InputError
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="no Ray here: make setup EXTRAS=scale"
 )
+
+
+@pytest.fixture(autouse=True)
+def _wanted(request: pytest.FixtureRequest) -> None:
+    # Ray starts within 30 seconds or not at all, which a busy machine does not promise.
+    if not request.config.getoption("--kill-ray"):
+        pytest.skip("takes minutes and an idle machine: --kill-ray")
+
+
 ROWS, PART = 900, 120
 ENGINE = {"dtype": "bfloat16", "enforce_eager": True}
 CLOSE = 0.02  # bfloat16 keeps eight bits, and what else is in a batch changes the rounding
