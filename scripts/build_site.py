@@ -48,12 +48,14 @@ PAGES = (
     "benchmarks/README.md",
     "src/helpers/offline_reranker/README.md",
     "src/helpers/corpus/DATA_CARD.md",
+    "notebooks/data/northlight/DATA_CARD.md",
     "tests/README.md",
     "CONTRIBUTING.md",
 )
 ROOMS = ("client", "bulk", "server", "search", "monitor", "views", "corpus", "errors", "tables")
 ALTERNATIVE_TEXTS = SITE / "alternative_texts.json"
 LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<to>[^)#\s]+)(?P<heading>#[^)\s]+)?\)")
+CHINESE = "[中文](README.zh.md)\n\n"  # the site has no Chinese edition yet
 OUTSIDE = re.compile(r"[a-z]+:")
 
 
@@ -137,6 +139,7 @@ def stage(source: Path, copy: Copy) -> None:
             nbformat.write(node, target)
         else:
             text = (REPOSITORY / path).read_text("utf-8")
+            text = text.replace(CHINESE, "")
             target.write_text(with_links(text, path, copy, source), "utf-8")
     (source / "index.md").write_text(index((source / "README.md").read_text("utf-8")), "utf-8")
     (source / "README.md").unlink()
