@@ -77,6 +77,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell's background job ignores interrupts, which some tests send.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # An end from outside, such as that of `timeout`, ends the servers of the fixtures too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Two processes share the cores, so a thread that waits must not spin.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("SCORE_SERVER_URL", "SCORE_API_KEY", "BEIR_DATASET"):
