@@ -58,9 +58,24 @@ def prepare_engine(repository: Path = REPOSITORY) -> str:
         )
     if not _is_ready(repository):
         print("This kernel has no vLLM. It gets an environment of its own, beside the kernel's.")
+    failure = run_setup([str(_script(repository))])
+    if failure is not None:
+        raise EngineMissingError(f"The engine's environment could not be built. {failure}")
+    return engine_python(repository)
+
+
+def run_setup(arguments: list[str]) -> str | None:
+    """Run a script that builds an environment, and pass on what it prints.
+
+    Args:
+        arguments: The script's path and its arguments.
+
+    Returns:
+        Why it failed, in its own last words; None if it did not.
+    """
     said = []
     with subprocess.Popen(
-        [sys.executable, str(_script(repository))],
+        [sys.executable, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -74,10 +89,9 @@ def prepare_engine(repository: Path = REPOSITORY) -> str:
             # Whatever ends this call ends the install too; it forwards the end to pip.
             setup.terminate()
             raise
-    if setup.returncode != 0:
-        last = "".join(said).rpartition("Set-up stopped. ")[2].strip()
-        raise EngineMissingError(f"The engine's environment could not be built. {last}")
-    return engine_python(repository)
+    if setup.returncode == 0:
+        return None
+    return "".join(said).rpartition("Set-up stopped. ")[2].strip()
 
 
 def can_build_engine(repository: Path = REPOSITORY) -> bool:

@@ -7,13 +7,10 @@ clone, built on first use by the script that builds `.venv` too.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from helpers.errors import InputError, SideEnvironmentError
-
-REPOSITORY = Path(__file__).resolve().parents[3]
+from helpers.server.engine import REPOSITORY, run_setup
 
 
 def side_environment(name: str, repository: Path = REPOSITORY) -> str:
@@ -40,23 +37,7 @@ def side_environment(name: str, repository: Path = REPOSITORY) -> str:
     if not (pins / f"{name}.txt").is_file():
         there = ", ".join(sorted(path.stem for path in pins.glob("*.txt")))
         raise InputError(f"There is no environment {name!r}. There are: {there}")
-    said = []
-    with subprocess.Popen(
-        [sys.executable, str(script), name],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as setup:
-        assert setup.stdout is not None
-        try:
-            for line in setup.stdout:
-                print(line, end="")
-                said.append(line)
-        except BaseException:
-            # Whatever ends this call ends the install too; it forwards the end to pip.
-            setup.terminate()
-            raise
-    if setup.returncode != 0:
-        last = "".join(said).rpartition("Set-up stopped. ")[2].strip()
-        raise SideEnvironmentError(f"The environment {name} could not be built. {last}")
+    failure = run_setup([str(script), name])
+    if failure is not None:
+        raise SideEnvironmentError(f"The environment {name} could not be built. {failure}")
     return str(repository / ".envs" / name / ".venv" / "bin" / "python")
