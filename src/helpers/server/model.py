@@ -17,6 +17,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Callable
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -134,16 +135,24 @@ def offline_model_path(trained: Path | None = None, *, precision: str = "float32
     folder = offline_model_folder(trained, precision=precision)
     if folder.is_dir():
         return folder
-    whole = offline_model_path(trained) if precision == "int8" else None
+    if precision == "int8":
+        from helpers.server.quantize import quantize_folder
+
+        whole = offline_model_path(trained)
+        return make_folder(folder, lambda draft: quantize_folder(whole, draft))
+    return make_folder(folder, lambda draft: merge(base_encoder_path(), trained or TRAINED, draft))
+
+
+def make_folder(folder: Path, write: Callable[[Path], object]) -> Path:
+    """Return a folder that `write` fills beside its place: it is there whole or not at all.
+
+    Raises:
+        Exception: Whatever `write` raises; nothing is left of the folder then.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
     try:
-        if whole is None:
-            merge(base_encoder_path(), trained or TRAINED, draft)
-        else:
-            from helpers.server.quantize import quantize_folder
-
-            quantize_folder(whole, draft)
+        write(draft)
         draft.chmod(0o755)
         os.rename(draft, folder)
     except OSError:

@@ -8,10 +8,9 @@ machine, in seconds and without a model hub. Written in NumPy: a kernel needs no
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
+
+from helpers.server.model import make_folder
 
 WIDTH, LAYERS, HEADS, KEY_HEADS, HEAD, INNER = 64, 2, 4, 2, 32, 128
 SEED = 0
@@ -30,21 +29,7 @@ def tiny_decoder_path() -> Path:
     from helpers.server.records import state_dir
 
     folder = state_dir() / "models" / f"tiny-qwen3-reranker-{SEED}"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
-    try:
-        _write(draft)
-        draft.chmod(0o755)
-        os.rename(draft, folder)
-    except OSError:
-        # Another kernel finished the same folder first: it is as good as ours.
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return folder
+    return folder if folder.is_dir() else make_folder(folder, _write)
 
 
 def _write(folder: Path) -> None:
