@@ -14,6 +14,7 @@ English notebook; links lead to the Chinese edition wherever there is one.
 from __future__ import annotations
 
 import argparse
+import calendar
 import copy
 import os
 import re
@@ -42,6 +43,11 @@ CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 LINK = re.compile(r"(?<=\])\(([^)\s]+)\)")
 HEADING = re.compile(r"^(#{1,6}) +(.+?) *$", re.MULTILINE)
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+# 100 million is 1 亿, and November 2026 is 2026 年 11 月.
+SIZES = {"million": 10**6, "billion": 10**9, "万": 10**4, "亿": 10**8}
+AMOUNT = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(SIZES)})")
+MONTHS = {name: str(month) for month, name in enumerate(calendar.month_name) if name}
+MONTH = re.compile(rf"({'|'.join(MONTHS)})(?= \d{{4}})")
 SWITCH = re.compile(r"\[中文\]\(\S+\)")  # a page's link to its Chinese edition
 LETTER = re.compile(r"[A-Za-z]{2}")
 # What `notebook_rules.install_parts` writes, seen from one folder further down.
@@ -201,7 +207,11 @@ def links_of(text: str) -> list[str]:
 
 def numbers_of(text: str) -> list[str]:
     """Return the numbers outside code and links."""
-    return NUMBER.findall(LINK.sub("", CODE.sub("", FENCE.sub("", text))))
+    text = LINK.sub("", CODE.sub("", FENCE.sub("", text)))
+    text = MONTH.sub(lambda found: MONTHS[found[1]], text)
+    return NUMBER.findall(
+        AMOUNT.sub(lambda found: f"{float(found[1]) * SIZES[found[2]]:.0f}", text)
+    )
 
 
 def levels_of(text: str) -> list[str]:

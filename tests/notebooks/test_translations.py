@@ -2,6 +2,7 @@
 
 import polib
 import pytest
+from markdown_it import MarkdownIt
 
 import translations
 from translations import Text, anchors, build, built, check, differences, texts, update
@@ -116,6 +117,34 @@ def test_what_a_translation_may_not_change(translation, what):
     found = list(differences("Send `text_1` to [the server](a.md) 2 times.", translation))
     assert len(found) == 1
     assert found[0].startswith(f"has other {what}")
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("some 100 million parameters", "约 1 亿个参数"),
+        ("holds 0.6 billion", "装得下 6 亿个"),
+        ("read in November 2026", "2026 年 11 月读取"),
+    ],
+)
+def test_each_language_writes_amounts_and_dates_in_its_own_way(english, chinese):
+    assert list(differences(english, chinese)) == []
+    assert list(differences(english, chinese.replace("1", "2").replace("6", "7")))
+
+
+def asterisks(markdown: str) -> list[str]:
+    """The texts in which Markdown shows an asterisk, since it takes it for no mark."""
+    inline = MarkdownIt("commonmark").enable("table").parse(markdown)
+    texts = (part for token in inline for part in token.children or [] if part.type == "text")
+    return [part.content for part in texts if "*" in part.content]
+
+
+@pytest.mark.parametrize("text", texts(), ids=lambda text: text.name)
+def test_every_bold_mark_shows(text):
+    assert asterisks("**大小。**文件变小了") == ["**大小。**文件变小了"]
+    assert asterisks("**大小**：文件变小了") == []
+    units = polib.pofile(str(text.file))
+    assert {unit.msgctxt: found for unit in units if (found := asterisks(unit.msgstr))} == {}
 
 
 def test_links_to_headings_lead_to_the_chinese_headings(page):
