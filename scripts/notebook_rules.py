@@ -35,7 +35,6 @@ HOW_TO_LOAD = 'For a solution, remove the "# " before %load and run the cell twi
 # What has no Chinese edition yet, by name. A name goes when its units come.
 NO_CHINESE_YET = {
     "14_scale_out",
-    "workshop",
 }
 # How many seconds each notebook ran, by name. `scripts/notebooks.py run` writes it.
 RUN_SECONDS = Path(__file__).with_name("run_seconds.json")
