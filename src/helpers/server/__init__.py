@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from helpers.server.balancer import Balancer
+    from helpers.server.balancer import Balancer, VllmRouter
     from helpers.server.check import check_machine
     from helpers.server.engine import engine_python
     from helpers.server.model import OFFLINE_MODEL_NAME, base_encoder_path, offline_model_path
@@ -27,6 +27,7 @@ __all__ = [
     "ReverseProxy",
     "ScoreServer",
     "Serves",
+    "VllmRouter",
     "base_encoder_path",
     "check_machine",
     "engine_python",
@@ -45,6 +46,7 @@ _MODULE_OF = {
     "ReverseProxy": "proxy",
     "ScoreServer": "server",
     "Serves": "serves",
+    "VllmRouter": "balancer",
     "base_encoder_path": "model",
     "check_machine": "check",
     "engine_python": "engine",
