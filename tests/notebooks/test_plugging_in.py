@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
+from helpers.server.choices import Choice, Choices
+from helpers.server.command import build_command
+from helpers.server.probe import Engine
 from notebook_rules import Notebook, notebook_paths
 
 ROUTES = {
@@ -58,12 +62,81 @@ def test_the_two_that_fail_do_so_for_the_stated_reason(name, notebook) -> None:
     assert f"answered {status}" in said and error in said
 
 
+def test_each_row_of_the_table_is_what_an_executed_cell_has_printed(notebook) -> None:
+    (cell,) = [cell for cell in notebook.code if "show_table(table.assign(" in cell.source]
+    (output,) = cell.outputs
+    head, *lines = output["data"]["text/plain"].splitlines()
+    ends = [found.end() for found in re.finditer(r"\S+(?: \S+)*\s*", head)]
+    columns = list(zip([0, *ends], ends, strict=False))
+    table = [[line[start:end].strip() for start, end in columns[:-1]] for line in lines]
+    status = {line[0]: line[-1] for line in table}
+    assert {row[0]: row[2] for row in table} == {
+        **ROUTES,
+        **{name: route for name, (route, _, _) in REFUSED.items()},
+    }
+    assert status.keys() == ROUTES.keys() | REFUSED.keys()
+    cells = [cell for cell in notebook.code if cell.source.startswith("%%tool ")]
+    named = {cell.source.splitlines()[0].partition(" ")[2].partition(" ")[2] for cell in cells}
+    assert named | {"curl"} == status.keys()
+    assert all(cell.execution_count for cell in cells)
+
+
 def test_every_part_of_the_printed_command_is_explained(notebook) -> None:
     command = output_of(notebook, "print(server.command)")
-    words = re.findall(r"(--[a-z-]+)|(?<![\w-])([A-Z][A-Z_0-9]+)=", command)
-    assert len(words) > 5
-    prose = "\n".join(part.source for part in notebook.prose)
-    assert {flag or name for flag, name in words if f"`{flag or name}" not in prose} == set()
+    assert len(parts_of(command)) > 5
+    assert unexplained(command, notebook) == set()
+
+
+@pytest.mark.parametrize(
+    ("cpu", "flags"),
+    [(True, {}), (True, {"tensor-parallel-size": 2}), (False, {})],
+    ids=["processor", "two workers", "graphics card"],
+)
+def test_so_is_every_part_that_another_machine_would_add(cpu, flags, notebook) -> None:
+    engine = Engine("/env/bin/python", "0.32.0", cpu, True, Path("/env/bin/vllm"))
+    values = {
+        "device": "cpu" if cpu else "gpu",
+        "dtype": "float16",
+        "cpus": (0, 1),
+        "memory": 1 if cpu else 0.5,
+        "eager": True,
+        "preload": ("/lib/libtcmalloc.so",),
+    }
+    made = {name: Choice(value, "Because.") for name, value in values.items()}
+    command = build_command(
+        engine,
+        Choices(model=Choice("m", "Because."), **made),
+        model="/models/m",
+        served_name="reranker",
+        port=8123,
+        max_model_len=512,
+        api_key="secret",
+        flags=flags,
+        env={} if cpu else {"CUDA_VISIBLE_DEVICES": "GPU-1"},
+    )
+    assert "VLLM_API_KEY" in parts_of(command.text)
+    assert unexplained(command.text, notebook) - {f"--{flag}" for flag in flags} == set()
+
+
+def parts_of(command: str) -> set[str]:
+    """Return the flags of a command and the variables in front of it."""
+    return {
+        flag or name
+        for flag, name in re.findall(r"(--[a-z-]+)|(?<![\w-])([A-Z][A-Z_0-9]+)=", command)
+    }
+
+
+def unexplained(command: str, notebook: Notebook) -> set[str]:
+    """Return the parts that have no row in the table with what they do and who keeps them."""
+    (table,) = (part.source for part in notebook.prose if "| part | what it does |" in part.source)
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| `")]
+    explained = {
+        word.split()[0]
+        for part, *told in rows
+        for word in re.findall(r"`([^`]+)`", part)
+        if len(told) == 2 and all(text.strip() for text in told)
+    }
+    return parts_of(command) - explained
 
 
 def environment_of(name: str) -> str:
