@@ -1,7 +1,6 @@
 """Measure a reranker against its bars: BM25's top 50 reordered, and the tutorial's own examples.
 
-    python training/evaluate.py --data DATA                   # the reranker in the repository
-    python training/evaluate.py --data DATA --adapter FOLDER  # another adapter
+    python training/evaluate.py --data DATA                 # the reranker in the repository
     python training/evaluate.py --data DATA --model FOLDER    # one in training
 
 `DATA` holds one folder a set, with `corpus.jsonl`, `queries.jsonl` and `qrels.tsv`. The bars are
@@ -24,6 +23,7 @@ import torch
 from ir_measures import nDCG
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
+from forward import number_type
 from held_out import Task, held_out, task
 from helpers.server import base_encoder_path, offline_model_path
 
@@ -67,7 +67,7 @@ def evaluate_set(judged: Task, reranker: CrossEncoder, encoder: SentenceTransfor
 
     pairs = [(q, d) for q, row in top.items() for d in row]
     begun = time.monotonic()
-    with torch.autocast(reranker.device.type, torch.bfloat16):
+    with bfloat16_on(reranker.device):
         scores = reranker.predict(
             [(queries[q], documents[d]) for q, d in pairs],
             activation_fn=torch.nn.Identity(),
@@ -88,9 +88,15 @@ def evaluate_set(judged: Task, reranker: CrossEncoder, encoder: SentenceTransfor
     }
 
 
+def bfloat16_on(device: torch.device) -> torch.autocast:
+    """Return a context that computes in bfloat16 where the device multiplies it."""
+    wanted = number_type(device) == torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
 def encode(encoder: SentenceTransformer, texts: list[str]):
-    """Return unit vectors, computed in bfloat16."""
-    with torch.autocast(encoder.device.type, torch.bfloat16):
+    """Return unit vectors, computed as `bfloat16_on` says."""
+    with bfloat16_on(encoder.device):
         return encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False)
 
 
@@ -130,12 +136,11 @@ def main() -> int:
     """Print the table and the bars; return 0 if all are met, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the validation sets")
-    parser.add_argument("--adapter", type=Path, help="adapter to measure (default: ours)")
     parser.add_argument("--model", help="any other cross-encoder: a folder or a hub name")
     parser.add_argument("--extra", type=Path, nargs="*", default=[], help="further sets, no bar")
     options = parser.parse_args()
 
-    model = options.model or offline_model_path(options.adapter)
+    model = options.model or offline_model_path()
     reranker = CrossEncoder(str(model), max_length=512)
     encoder = SentenceTransformer(str(base_encoder_path()))
     print(f"{'set':16} queries   BM25  bi-enc.  reranker   gain  pairs/s")

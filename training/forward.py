@@ -1,8 +1,9 @@
-"""Run a BERT cross-encoder in bfloat16, fast on a CPU as well, while its weights stay float32.
+"""Run a BERT cross-encoder fast on a CPU as well, in bfloat16 where the processor multiplies it.
 
 The same arithmetic as transformers' BertForSequenceClassification, arranged for training a small
-model: the weights are rounded once a step, query, key and value are one product, and attention is
-written out on a CPU, because the backward pass of PyTorch's fused attention takes longer there.
+model: the weights stay float32 and are rounded once a step, query, key and value are one product,
+and attention is written out on a CPU, because the backward pass of PyTorch's fused attention takes
+longer there.
 """
 
 from __future__ import annotations
@@ -11,27 +12,36 @@ import torch
 import torch.nn.functional as F
 
 
+def number_type(device: torch.device | str) -> torch.dtype:
+    """Return bfloat16, or float32 for a processor without it, where it takes six times as long."""
+    on_cpu = torch.device(device).type == "cpu"
+    if on_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.float32
+    return torch.bfloat16
+
+
 class Forward:
     """Forward passes of one training step; make a new one after each change of the weights."""
 
     def __init__(self, model):
-        """Round the weights of a BertForSequenceClassification to bfloat16."""
+        """Round the weights of a BertForSequenceClassification to `number_type`."""
+        self.kind = kind = number_type(model.device)
         self.bert, self.head = model.bert, model.classifier
         self.heads = model.config.num_attention_heads
         self.epsilon = model.config.layer_norm_eps
         self.layers = [
             (
-                rounded(attention.self.query, attention.self.key, attention.self.value),
-                rounded(attention.output.dense),
-                rounded(attention.output.LayerNorm),
-                rounded(layer.intermediate.dense),
-                rounded(layer.output.dense),
-                rounded(layer.output.LayerNorm),
+                rounded(kind, attention.self.query, attention.self.key, attention.self.value),
+                rounded(kind, attention.output.dense),
+                rounded(kind, attention.output.LayerNorm),
+                rounded(kind, layer.intermediate.dense),
+                rounded(kind, layer.output.dense),
+                rounded(kind, layer.output.LayerNorm),
             )
             for layer in model.bert.encoder.layer
             for attention in [layer.attention]
         ]
-        self.pooler = rounded(model.bert.pooler.dense)
+        self.pooler = rounded(kind, model.bert.pooler.dense)
 
     def logits(self, ids, kinds, mask):
         """Return one float32 logit a row; the arguments are those of `hidden`."""
@@ -48,9 +58,9 @@ class Forward:
         """
         rows, tokens = ids.shape
         with torch.no_grad():
-            x = self.bert.embeddings(input_ids=ids, token_type_ids=kinds).bfloat16()
+            x = self.bert.embeddings(input_ids=ids, token_type_ids=kinds).to(self.kind)
         width = x.shape[-1]
-        padding = (1 - mask.bfloat16())[:, None, None, :] * -1e4
+        padding = (1 - mask.to(self.kind))[:, None, None, :] * -1e4
 
         for inputs, output, first_norm, up, down, second_norm in self.layers:
             query, key, value = (
@@ -74,7 +84,7 @@ def attend(query, key, value, padding):
     return (query @ key.transpose(2, 3) * scale + padding).softmax(-1) @ value
 
 
-def rounded(*layers):
-    """Return the layers' weights and biases as bfloat16, several of them as one."""
+def rounded(kind, *layers):
+    """Return the layers' weights and biases as numbers of a kind, several of them as one."""
     weights = torch.cat([layer.weight for layer in layers])
-    return weights.bfloat16(), torch.cat([layer.bias for layer in layers]).bfloat16()
+    return weights.to(kind), torch.cat([layer.bias for layer in layers]).to(kind)

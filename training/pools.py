@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import math
 import random
 import re
 from collections import Counter
@@ -342,6 +343,28 @@ def hard_pool() -> Pool:
     negatives = [[place(miss) for miss in misses] for _, _, misses in CASES]
     queries = [query for query, _, _ in CASES]
     return Pool("hard-cases", True, queries, positives, list(index), negatives, weight=1.5)
+
+
+def sample_pool(pool: Pool, share: float, rng: random.Random) -> Pool:
+    """Return a pool with a share of its queries, their documents and the same share of the rest."""
+    if share >= 1:
+        return pool
+    queries = sorted(rng.sample(range(len(pool.queries)), math.ceil(share * len(pool.queries))))
+    kept = {d for q in queries for d in (*pool.positives[q], *pool.negatives[q])}
+    others = [d for d in range(len(pool.documents)) if d not in kept]
+    kept.update(rng.sample(others, math.ceil(share * len(others))))
+    documents = sorted(kept)
+    place = {old: new for new, old in enumerate(documents)}
+    return Pool(
+        pool.name,
+        pool.labelled,
+        [pool.queries[q] for q in queries],
+        [[place[d] for d in pool.positives[q]] for q in queries],
+        [pool.documents[d] for d in documents],
+        [[place[d] for d in pool.negatives[q]] for q in queries],
+        [pool.parts[d] for d in documents],
+        pool.weight,
+    )
 
 
 def load_pools(data: Path, seed: int) -> list[Pool]:

@@ -2,6 +2,7 @@
 
     python training/prepare.py --data DATA
     python training/prepare.py --data DATA --second-teacher FOLDER_OR_NAME
+    python training/prepare.py --data DATA --share 0.25    # a quarter, for a short run
 
 The teacher is a bi-encoder. A query's candidates are its own documents, those that people judged
 not to answer it, the nearest by the encoder's cosine, the best by BM25, and some at random. For
@@ -27,9 +28,9 @@ import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from forward import Forward
+from forward import Forward, number_type
 from groups import WORK_DIR, Groups, read_groups, write_groups
-from pools import Pool, load_pools
+from pools import Pool, load_pools, sample_pool
 
 NEAREST, LEXICAL, RANDOM = 20, 14, 8
 TEACHER_TOKENS = 224  # of a text the teacher reads at most so many
@@ -47,7 +48,7 @@ class Teacher:
 
     def __init__(self, name: str, cache: Path):
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = SentenceTransformer(name, device=self.device).bfloat16()
+        self.model = SentenceTransformer(name, device=self.device).to(number_type(self.device))
         self.model.max_seq_length = TEACHER_TOKENS
         self.name, self.cache = Path(name).name, cache
         self.known: dict[str, np.ndarray] = {}
@@ -172,6 +173,7 @@ def main() -> None:
     parser.add_argument("--base", help="folder or hub name of the encoder (default: the package)")
     parser.add_argument("--second-teacher", help="folder or hub name of a larger bi-encoder")
     parser.add_argument("--work-dir", type=Path, default=WORK_DIR, help="default: %(default)s")
+    parser.add_argument("--share", type=float, default=1.0, help="share of each pool's queries")
     parser.add_argument("--seed", type=int, default=40)
     parser.add_argument("--threads", type=int, help="threads of PyTorch (default: its own choice)")
     options = parser.parse_args()
@@ -190,6 +192,7 @@ def main() -> None:
         if file.exists() and {t.name for t in teachers} <= read_groups(file).cosines.keys():
             continue
         begun = time.monotonic()
+        pool = sample_pool(pool, options.share, random.Random(options.seed))
         # Each pool has a generator of its own: the candidates don't depend on the others.
         rng = random.Random(f"{options.seed} {pool.name}")
         write_groups(prepare(pool, teachers, tokenizer, rng), file)

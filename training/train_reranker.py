@@ -14,11 +14,11 @@ embeddings are trained.
     python training/evaluate.py --data DATA --model WORK/model
     python training/export_weights.py WORK/model src/helpers/offline_reranker
 
-`FOLDER` is a model folder, an adapter in PEFT's format or the shipped weights; without it the run
-begins with the bare encoder. `WORK` is a folder `training` in the user's cache unless `--work-dir`
-names another. Every few minutes the mean of the last weights is written to `WORK/model`, a folder
-that Sentence-Transformers loads, and the run's state to `WORK/state.pt`. A pause, of the process or
-of the machine, does not count as time.
+`FOLDER` is a model folder or the shipped weights; without it the run begins with the bare encoder.
+`WORK` is a folder `training` in the user's cache unless `--work-dir` names another. Every few
+minutes the mean of the last weights is written to `WORK/model`, a folder that Sentence-Transformers
+loads, and the run's state to `WORK/state.pt`. A pause, of the process or of the machine, does not
+count as time.
 """
 
 from __future__ import annotations
@@ -68,11 +68,7 @@ def build_model(base: str, start: Path | None):
     model = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
-    if start and (start / "adapter_config.json").is_file():
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, start).merge_and_unload()
-    elif start:
+    if start:
         file = next(start.glob("*.safetensors"))
         weights = {name: value.float() for name, value in load_file(file).items()}
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys

@@ -127,50 +127,15 @@ def own_state(monkeypatch, tmp_path):
     return tmp_path
 
 
-def adapter_of(folder: Path, change: float = 0.0) -> Path:
-    """Write an adapter as PEFT does, with B and A of rank 2 for one layer, and a head."""
+def trained_in(folder: Path, bias: float) -> Path:
+    """Write trained weights that are a head alone."""
     folder.mkdir()
-    rng = np.random.default_rng(0)
-    layer = "base_model.model.bert.encoder.layer.0.attention.self.query"
-    tensors = {
-        f"{layer}.lora_A.weight": rng.normal(size=(2, 384)).astype(np.float16),
-        f"{layer}.lora_B.weight": rng.normal(size=(384, 2)).astype(np.float16),
-        "base_model.model.classifier.weight": rng.normal(size=(1, 384)).astype(np.float16),
-        "base_model.model.classifier.bias": np.full(1, change, np.float16),
+    head = {
+        "classifier.weight": np.ones((1, 384), np.float16),
+        "classifier.bias": np.full(1, bias, np.float16),
     }
-    save_file(tensors, folder / "adapter_model.safetensors")
-    settings = {
-        "peft_type": "LORA",
-        "task_type": "SEQ_CLS",
-        "r": 2,
-        "lora_alpha": 4,
-        "target_modules": ["bert.encoder.layer.0.attention.self.query"],
-        "modules_to_save": ["classifier"],
-        "base_model_name_or_path": "",
-        "inference_mode": True,
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    save_file(head, folder / "weights.safetensors")
     return folder
-
-
-def test_the_merge_gives_the_weights_that_peft_gives(tmp_path):
-    torch = pytest.importorskip("torch")
-    from peft import PeftModel
-    from safetensors.torch import load_file as load_tensors
-    from transformers import AutoModelForSequenceClassification
-
-    adapter = adapter_of(tmp_path / "adapter")
-    merged = tmp_path / "merged"
-    merged.mkdir()
-    merge(base_encoder_path(), adapter, merged)
-    ours = load_tensors(merged / "model.safetensors")
-
-    plain = AutoModelForSequenceClassification.from_pretrained(base_encoder_path(), num_labels=1)
-    theirs = PeftModel.from_pretrained(plain, adapter).merge_and_unload().state_dict()
-
-    assert set(ours) == set(theirs)
-    for name, tensor in theirs.items():
-        torch.testing.assert_close(ours[name], tensor.float(), rtol=0, atol=1e-5)
 
 
 def test_whole_tensors_take_the_place_of_the_encoders(tmp_path):
@@ -243,10 +208,10 @@ def test_two_kernels_that_merge_at_once_agree_and_leave_no_draft(own_state):
 
 
 def test_another_training_gets_a_folder_of_its_own(own_state, tmp_path):
-    one, other = adapter_of(tmp_path / "one"), adapter_of(tmp_path / "other", change=1)
+    one, other = trained_in(tmp_path / "one", 0.0), trained_in(tmp_path / "other", 1.0)
     assert len({offline_model_path(one), offline_model_path(other), offline_model_path()}) == 3
 
 
 def test_what_is_not_there_is_named(own_state, tmp_path):
-    with pytest.raises(ScoreError, match=r"neither weights\.safetensors nor adapter_model"):
+    with pytest.raises(ScoreError, match=r"holds no weights\.safetensors"):
         offline_model_path(tmp_path / "nothing")

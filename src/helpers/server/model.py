@@ -34,9 +34,7 @@ PRECISIONS = ("float32", "int8")
 INT8_RECIPE = 1  # counts the ways in which `quantize` has worked: each has folders of its own
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "tokenizer.model", "sentencepiece.bpe.model")
-# What was trained, in one of two forms: whole tensors by the names that the model has, or an
-# adapter of PEFT's, whose settings lie beside it.
-_WHOLE, _ADAPTER = "weights.safetensors", "adapter_model.safetensors"
+WEIGHTS = "weights.safetensors"  # what was trained: whole tensors by the names of the model's
 
 
 def is_local(model: str | os.PathLike[str]) -> bool:
@@ -120,8 +118,7 @@ def offline_model_path(trained: Path | None = None, *, precision: str = "float32
     """Return the folder of the offline reranker, and make it if this is the first use.
 
     Args:
-        trained: A folder with `weights.safetensors`, or with `adapter_model.safetensors` and
-            `adapter_config.json`; by default the one that ships with this package.
+        trained: A folder with `weights.safetensors`; by default the one that ships here.
         precision: "float32" (about 90 MB; vLLM and Sentence-Transformers load it, and vLLM serves
             it in whatever 16-bit type it is told), or "int8" (about 60 MB, for vLLM alone).
 
@@ -182,35 +179,17 @@ def base_encoder_path() -> Path:
 
 
 def merge(base: Path, trained: Path, target: Path) -> None:
-    """Write a cross-encoder into `target`: the base's weights, changed by what was trained.
-
-    Whole tensors take the place of the base's. An adapter's LoRA layer adds
-    `lora_alpha / r * B @ A` to its weight, with B of shape (out, r) and A of shape (r, in) (Hu and
-    others, 2021, arXiv:2106.09685); other tensors of an adapter, such as the head, are whole.
-    """
+    """Write a cross-encoder into `target`: the base's tensors, the trained ones in their place."""
     import numpy as np
     from safetensors.numpy import load_file, save_file
 
-    path = _trained_file(trained)
-    learned = {
-        name.removeprefix("base_model.model."): tensor.astype(np.float32)
-        for name, tensor in load_file(path).items()
-    }
     model = {
         f"bert.{name}": tensor.astype(np.float32)
         for name, tensor in load_file(base / "model.safetensors").items()
         if name != "embeddings.position_ids"
     }
-    scale = 0.0
-    if path.name == _ADAPTER:
-        settings = json.loads((trained / "adapter_config.json").read_text("utf-8"))
-        scale = settings["lora_alpha"] / settings["r"]
-    for name, tensor in learned.items():
-        if name.endswith(".lora_A.weight"):
-            layer = name.removesuffix(".lora_A.weight")
-            model[f"{layer}.weight"] += scale * learned[f"{layer}.lora_B.weight"] @ tensor
-        elif not name.endswith(".lora_B.weight"):
-            model[name] = tensor
+    learned = load_file(_trained_file(trained))
+    model |= {name: tensor.astype(np.float32) for name, tensor in learned.items()}
     save_file(model, target / "model.safetensors", metadata={"format": "pt"})
 
     config = json.loads((base / "config.json").read_text("utf-8"))
@@ -227,11 +206,10 @@ def merge(base: Path, trained: Path, target: Path) -> None:
 
 
 def _trained_file(trained: Path) -> Path:
-    for name in (_WHOLE, _ADAPTER):
-        if (trained / name).is_file():
-            return trained / name
+    if (trained / WEIGHTS).is_file():
+        return trained / WEIGHTS
     raise ScoreError(
-        f"There is nothing trained in {trained}: neither {_WHOLE} nor {_ADAPTER}. Get the "
+        f"There is nothing trained in {trained}: it holds no {WEIGHTS}. Get the "
         "repository's files again (git checkout), or name another folder."
     )
 
