@@ -11,19 +11,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import jsonschema
 import pytest
 from fault_server import answer
 from published_schemas import ANSWERS, REQUESTS, ROUTES
 
+import side_environment
+from floors import REPOSITORY, Refusal
 from helpers import BadRequestError, InputError, ResponseError, ScoreClient
 from helpers.client.dialects import DIALECTS
+from setup_env import Environment
 
 QUERY, TEXTS = "capital of France?", ["Lyon.", "Paris.", "Nice."]
 SCORES = {1: 0.9, 2: 0.3, 0: 0.1}
-CLIENTS = Path(__file__).parents[2] / ".envs" / "clients" / ".venv" / "bin" / "python"
 
 
 def results(score="relevance_score"):
@@ -106,8 +107,11 @@ def test_the_played_server_refuses_what_the_schema_does_not_allow(dialect, serve
 @pytest.fixture(scope="module")
 def litellm():
     """Give a function that reranks with LiteLLM, in its own environment, with each address."""
-    if not CLIENTS.exists():
-        pytest.skip("the environment clients is not built: scripts/side_environment.py clients")
+    try:
+        side_environment.build("clients", REPOSITORY)  # notebook 17 wants it too
+    except Refusal as refusal:
+        pytest.skip(f"LiteLLM cannot be installed here: {refusal}")
+    python = Environment(REPOSITORY / ".envs" / "clients").python
     code = (
         "import json, sys, litellm\n"
         "query, texts, asked = json.load(sys.stdin)\n"
@@ -120,7 +124,7 @@ def litellm():
 
     def ask(asked):
         done = subprocess.run(
-            [CLIENTS, "-c", code],
+            [python, "-c", code],
             input=json.dumps([QUERY, TEXTS, asked]),
             env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
             capture_output=True,
