@@ -81,6 +81,30 @@ def test_each_row_of_the_table_is_what_an_executed_cell_has_printed(notebook) ->
     assert all(cell.execution_count for cell in cells)
 
 
+def test_the_reranker_gains_in_the_pipeline_and_the_vectors_alone_are_good(notebook) -> None:
+    """What the text says of the two counts of hit@3 is true of the stored ones."""
+    pipeline = output_of(notebook, 'for name, hits in [("BM25 alone"')
+    alone, reranked = (int(hits) for hits in re.findall(r"\((\d+) of 48\)", pipeline))
+    assert reranked > alone
+    gained, lost = map(int, re.findall(r"\d+", output_of(notebook, "better = sum(")))
+    assert gained - lost == reranked - alone
+    database = output_of(notebook, "ordered = [rerank(")
+    alone, reranked = (int(hits) for hits in re.findall(r"hit@3 (\d+) of 48", database))
+    assert alone > 0.85 * 48 and reranked > 0
+
+
+def test_the_service_under_load_did_what_the_text_says(notebook) -> None:
+    (cell,) = [cell for cell in notebook.code if "show_table(pd.DataFrame(states" in cell.source]
+    (output,) = cell.outputs
+    lines = output["data"]["text/plain"].splitlines()[1:]
+    rows = {name: line for name, *line in (line.split() for line in lines)}
+    assert rows["healthy"][2:] == ["100%"]
+    assert rows["slow"][2:] == ["0%", "TimeoutError"]
+    assert rows["gone"][2:] == ["0%", "ConnectError"]
+    assert 1 <= float(rows["slow"][0]) <= float(rows["slow"][1]) < 1.5
+    assert float(rows["gone"][1]) < 0.5
+
+
 def test_every_part_of_the_printed_command_is_explained(notebook) -> None:
     command = output_of(notebook, "print(server.command)")
     assert len(parts_of(command)) > 5
