@@ -312,7 +312,7 @@ def gpu_python() -> str:
         setup_env.create(own)
         setup_env.install(own, [setup_env.pin_for("torch", pin_file)])
         setup_env.check_torch(own, "gpu")
-        setup_env.install(own, ["-r", str(pin_file)], total=len(key))
+        setup_env.install_pins(own, pin_file)
         own.write_stamp(key, "gpu", [])
     return str(own.python)
 

@@ -276,47 +276,72 @@ def pip_environment(python):
     return dict(kept, PIP_CONFIG_FILE=os.devnull, PIP_NO_INPUT="1", PYTHONUNBUFFERED="1")
 
 
-def pip(environment, arguments, total=1):
-    """Run pip in an environment, its output in the log; return its exit status and last lines."""
-    command = [str(environment.python), "-m", "pip", "install", "--no-deps", *arguments]
+def pip(environment, *jobs, total=1):
+    """Run pip in an environment, once for each list of arguments and all at once.
+
+    What it prints goes into the log. Returns the exit status, the last lines and the arguments of
+    the first that failed, or else of the last.
+    """
+    run = [str(environment.python), "-m", "pip", "install", "--no-deps"]
     # Python compiles what it imports. That of all 28,000 files would take as long as the rest.
-    command += ["--no-compile", "--disable-pip-version-check", "--progress-bar=off"]
-    tail = []
+    options = ["--no-compile", "--disable-pip-version-check", "--progress-bar=off"]
+    started = []
+
+    def read(process, tail):
+        for line in process.stdout:
+            log.write(line)
+            tail[:] = [*tail[-11:], line.rstrip()]
+            ticker.read(line)
+
     with open(str(environment.log), "a") as log, contextlib.ExitStack() as stack:
         ticker = stack.enter_context(Ticker(total, environment.packages_inside))
-        log.write(f"$ {' '.join(command)}\n")
-        process = stack.enter_context(
-            subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                universal_newlines=True,
-                env=environment.pip_variables(),
-            )
-        )
         try:
-            for line in process.stdout:
-                log.write(line)
-                tail = [*tail, line.rstrip()][-12:]
-                ticker.read(line)
+            for arguments in jobs:
+                command = [*run, *arguments, *options]
+                log.write(f"$ {' '.join(command)}\n")
+                process = stack.enter_context(
+                    subprocess.Popen(
+                        command,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        universal_newlines=True,
+                        env=environment.pip_variables(),
+                    )
+                )
+                tail = []
+                reader = threading.Thread(target=read, args=(process, tail))
+                reader.start()
+                started.append((process, tail, reader, arguments))
+            for _, _, reader, _ in started:
+                reader.join()
         except BaseException:
             # Whatever ends this call must end pip too: it must not write on into .venv.
-            process.terminate()
+            for process, _, _, _ in started:
+                process.terminate()
             raise
-    return process.returncode, tail
+    done = [(process.returncode, tail, arguments) for process, tail, _, arguments in started]
+    return next((each for each in done if each[0]), done[-1])
 
 
-def install(environment, arguments, total=1):
-    """Run pip and refuse to go on if it fails."""
-    status, tail = pip(environment, arguments, total)
+def install(environment, *jobs, total=1):
+    """Run pip as above and refuse to go on if it fails."""
+    status, tail, arguments = pip(environment, *jobs, total=total)
     if status:
         raise failure(environment, arguments, tail)
 
 
+def install_pins(environment, pin_file):
+    """Install a pin file in two halves at once: pip unpacks on one core alone."""
+    every = pins(pin_file)
+    halves = [half for half in (every[::2], every[1::2]) if half]
+    install(environment, *halves, total=len(every))
+
+
 def failure(environment, arguments, tail, hint=""):
     """Say what pip could not install, and why."""
+    what = arguments[-1] if len(arguments) < 5 else f"{len(arguments)} packages"
     return Refusal(
-        f"pip could not install {arguments[-1]}. Its last lines:\n  "
+        f"pip could not install {what}. Its last lines:\n  "
         + "\n  ".join(tail)
         + f"\nThe whole log: {environment.log}\n{hint}"
         "Once the cause is gone, call make again: it goes on from the downloads that pip has kept."
@@ -326,12 +351,12 @@ def failure(environment, arguments, tail, hint=""):
 def install_cpu_torch(environment, requirement):
     """Install the CPU build of torch from pip's own sources, or else from PyTorch's CPU index."""
     arguments, hint = [requirement], ""
-    status, tail = pip(environment, arguments)
+    status, tail, _ = pip(environment, arguments)
     if status and any(NOT_FOUND + "torch" in line for line in tail):
         report(f"    pip's own sources do not have it: asking {CPU_TORCH_INDEX}")
         arguments = ["--index-url", CPU_TORCH_INDEX, requirement]
         hint = "A folder with its wheel will do as well: PIP_FIND_LINKS=/that/folder make setup\n"
-        status, tail = pip(environment, arguments)
+        status, tail, _ = pip(environment, arguments)
     if status:
         raise failure(environment, arguments, tail, hint)
 
@@ -387,7 +412,7 @@ def fill(environment, profile, dropped, added=()):
         install(environment, [torch])
     check_torch(environment, profile)
     report("  step 3 of 4: vLLM, JupyterLab and what they need")
-    install(environment, ["-r", str(pin_file)], total=len(pins(pin_file)))
+    install_pins(environment, pin_file)
     if added:
         report("    and the optional extras")
         install(environment, list(added), total=len(added))

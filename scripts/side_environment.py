@@ -69,7 +69,7 @@ def build(name: str, repository: Path) -> None:
         setup_env.create(environment)
         for torch in (pin for pin in pins if setup_env.name_of(pin) == "torch"):
             setup_env.install_cpu_torch(environment, torch)
-        setup_env.install(environment, ["-r", str(pin_file)], total=len(pins))
+        setup_env.install_pins(environment, pin_file)
         environment.write_stamp(key, name, pins)
         seconds, size = time.monotonic() - began, environment.size() / 1e6
         setup_env.report(f"Ready after {seconds:.0f} s; it takes {size:.0f} MB.")
