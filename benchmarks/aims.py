@@ -51,6 +51,7 @@ class Ratio:
 
 
 DEFAULTS, INFINITY = "vllm-defaults", "infinity"
+PARQUET, FRAME = "score-parquet", "score-frame"
 FLOAT32, BFLOAT16 = "sentence-transformers-float32", "sentence-transformers-bfloat16"
 
 # Stated for a CPU whose processor multiplies bfloat16 by itself.
@@ -66,6 +67,7 @@ AIMS = (
     Aim("passages, times Infinity", PASSAGES, "ours", INFINITY, at_least=1.5),
     Aim("short pairs, times Infinity", SHORT, "ours", INFINITY),
     Aim("our client, times the best raw loop", PASSAGES, "client", "raw-loop", at_least=0.95),
+    Aim("a job on a file, times score_frame with a server", SHORT, PARQUET, FRAME),
 )
 
 

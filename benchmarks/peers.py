@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,14 +13,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from itertools import cycle, islice
 from pathlib import Path
 
+import pandas as pd
 import requests
 
 import raw_requests
 import timing
-from aims import BFLOAT16, DEFAULTS, FLOAT32, INFINITY
+from aims import BFLOAT16, DEFAULTS, FLOAT32, FRAME, INFINITY, PARQUET
 from helpers import score_pairs
+from helpers.bulk import score_frame, score_parquet
 from helpers.client import ScoreClient
 from helpers.errors import OutOfMemoryError
 from helpers.server import (
@@ -37,7 +41,7 @@ from helpers.server.progress import StageProgress
 from helpers.server.records import Record
 from measurement import Measurement
 from timing import Effort, Pair, Scorer
-from workload import GROUP, PASSAGES
+from workload import GROUP, PASSAGES, SHORT
 
 # Pairs a request and requests in flight. The first is what `score_pairs` does by itself.
 OUR_REQUESTS = ((32, 4), (128, 4))
@@ -175,6 +179,43 @@ def infinity(task: Task) -> list[Measurement]:
         ]
 
 
+def parquet(task: Task) -> list[Measurement]:
+    """Measure a job on a Parquet file with Ray, and `score_frame` with a server on the same pairs.
+
+    The job starts Ray and loads the model by itself. What that takes is found by a job of one pair.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise PeerError("this environment has no Ray: make setup EXTRAS=scale")
+    pairs = list(islice(cycle(task.workloads[SHORT]), task.effort.job))
+    frame, size = pd.DataFrame(pairs, columns=["query", "document"]), f"{len(pairs):,} pairs"
+    begun = time.perf_counter()
+    with ScoreServer(OFFLINE_MODEL_NAME, port=0, python=sys.executable) as server:
+        ready, dtype = time.perf_counter() - begun, server.choices.dtype.value
+        with _patient_client(server.url) as client:
+            spent = timing.seconds(lambda _: score_frame(client, frame, progress=False), pairs)
+    served = {SHORT: {size: [len(pairs) / spent]}}
+    engine = {"dtype": dtype, "enforce_eager": True}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def job(rows: pd.DataFrame) -> float:
+            source, target = Path(folder, f"{len(rows)}.parquet"), Path(folder, f"{len(rows)}")
+            rows.to_parquet(source)
+            model = offline_model_path()
+            return timing.seconds(
+                lambda _: score_parquet(source, target, model=model, engine=engine, progress=False),
+                pairs,
+            )
+
+        start, whole = job(frame[:1]), job(frame)
+    after_start = {SHORT: {f"{size}, after its start": [len(pairs) / (whole - start)]}}
+    note = f"with its start, the whole job scored {len(pairs) / whole:.0f} pairs/s"
+    versions = {"ray": version("ray")}
+    return [
+        Measurement(FRAME, ready=ready, rates=served),
+        Measurement(PARQUET, ready=start, rates=after_start, versions=versions, note=note),
+    ]
+
+
 # In the order in which they are measured.
 PEERS: Mapping[str, Callable[[Task], list[Measurement]]] = {
     "ours": ours,
@@ -182,6 +223,7 @@ PEERS: Mapping[str, Callable[[Task], list[Measurement]]] = {
     FLOAT32: partial(sentence_transformers, FLOAT32, "float32"),
     BFLOAT16: partial(sentence_transformers, BFLOAT16, "bfloat16"),
     INFINITY: infinity,
+    "parquet": parquet,
 }
 
 

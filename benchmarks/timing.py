@@ -20,15 +20,17 @@ class Effort:
     rounds: how often each setting is timed.
     seconds: about how long one round takes, whatever the speed of the peer.
     singles: how many requests of one pair are timed.
+    job: how many pairs the job on a file has.
     """
 
     rounds: int
     seconds: float
     singles: int
+    job: int = 50_000
 
 
 FULL = Effort(rounds=3, seconds=2.5, singles=50)
-QUICK = Effort(rounds=2, seconds=0.5, singles=10)
+QUICK = Effort(rounds=2, seconds=0.5, singles=10, job=5_000)
 
 
 def rates(
