@@ -1,16 +1,18 @@
-"""Other kinds of models on /score, served for real: late interaction, a decoder, and int8."""
+"""Other kinds of models on /score, served for real: late interaction, a decoder, LoRA, int8."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import pytest
 import requests
+from safetensors.numpy import save_file
 
-from helpers import ScoreServer, corpus
-from helpers.server import base_encoder_path, tiny_decoder_path, what_serves
+from helpers import NotFoundError, ScoreClient, ScoreServer, corpus
+from helpers.server import base_encoder_path, tiny_decoder, tiny_decoder_path, what_serves
 
 QUESTION = "What is the capital of France?"
 PARIS, WHALES = "The capital of France is Paris.", "Whales are mammals."
@@ -20,7 +22,7 @@ CLOSE = 0.01
 
 def longest_of(server: ScoreServer) -> int:
     """Return the most tokens that a server takes, as it says itself."""
-    (model,) = requests.get(f"{server.url}/v1/models", timeout=60).json()["data"]
+    model, *_adapters = requests.get(f"{server.url}/v1/models", timeout=60).json()["data"]
     return model["max_model_len"]
 
 
@@ -33,11 +35,34 @@ def token_server():
 
 
 @pytest.fixture(scope="module")
-def decoder_server():
-    """Give a server of the tiny decoder with its template, as `what_serves` says."""
-    flags = {**what_serves(tiny_decoder_path()).flags, "served-model-name": "decoder"}
+def decoder_server(tmp_path_factory):
+    """Give a server of the tiny decoder with an adapter, and else as `what_serves` says."""
+    flags = {
+        **what_serves(tiny_decoder_path()).flags,
+        "served-model-name": "decoder",
+        "enable-lora": True,
+        "lora-modules": f"legal={make_adapter(tmp_path_factory.mktemp('adapter'))}",
+    }
     with ScoreServer(tiny_decoder_path(), port=8211, vllm_flags=flags) as server:
         yield server
+
+
+def make_adapter(folder: Path, rank: int = 8) -> Path:
+    """Put an adapter with random weights into a folder, in the form that PEFT writes."""
+    rng = np.random.default_rng(1)
+    sizes = {"q_proj": tiny_decoder.HEADS, "v_proj": tiny_decoder.KEY_HEADS}
+    weights = {}
+    for layer in range(tiny_decoder.LAYERS):
+        for name, heads in sizes.items():
+            path = f"base_model.model.model.layers.{layer}.self_attn.{name}"
+            shapes = {"A": (rank, tiny_decoder.WIDTH), "B": (heads * tiny_decoder.HEAD, rank)}
+            for half, shape in shapes.items():
+                random = rng.normal(0, 0.3, shape).astype(np.float32)
+                weights[f"{path}.lora_{half}.weight"] = random
+    save_file(weights, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": list(sizes)}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
 
 
 @pytest.fixture
@@ -99,6 +124,20 @@ def test_a_lost_newline_is_another_text(decoder_server, fill):
     cut, fewer = classify(decoder_server, fill(PARIS)[:-1])
     assert fewer == tokens - 1
     assert cut != score
+
+
+def test_an_adapter_is_chosen_by_the_model_field_of_a_request(decoder_server):
+    def score(model: str) -> float:
+        with ScoreClient(decoder_server.url, model=model) as client:
+            return client.score(QUESTION, PARIS).score
+
+    with decoder_server.client() as client:
+        assert client.models() == ["decoder", "legal"]
+    base = score("decoder")
+    assert abs(score("legal") - base) > 0.05
+    assert score("decoder") == pytest.approx(base, abs=CLOSE)
+    with pytest.raises(NotFoundError, match="illegal"):
+        score("illegal")
 
 
 def test_the_int8_form_is_served_beside_the_other_and_ranks_alike(client):
