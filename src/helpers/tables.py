@@ -45,8 +45,9 @@ _TABLE = """\
 {{- {"title": column.head_title, "style": column.head_style}|xmlattr }}>{{ column.head }}</th>
 {%- endfor %}</tr></thead><tbody>
 {%- for row in range(rows) %}<tr{{ {"style": row_look}|xmlattr }}>
-{%- for column in columns %}<{{ 'th scope="row"' if column.is_index else "td" }} dir="auto"
-{{- {"title": column.titles[row], "style": column.styles[row]}|xmlattr }}>
+{%- for column in columns %}<{{ "th" if column.is_index else "td" }}
+{{- {"scope": "row" if column.is_index else none, "dir": "auto",
+     "title": column.titles[row], "style": column.styles[row]}|xmlattr }}>
 {%- if column.is_html %}{{ column.texts[row]|safe }}{% else %}{{ column.texts[row] }}{% endif -%}
 </{{ "th" if column.is_index else "td" }}>
 {%- endfor %}</tr>{% endfor -%}

@@ -66,6 +66,12 @@ def test_numbers_stand_on_the_right_and_texts_on_the_left():
     assert "text-align:right" in table.of("1,024")["style"]
 
 
+def test_the_heads_of_rows_and_columns_say_so_to_a_screen_reader():
+    frame = pd.DataFrame({"score": [0.5]}, index=pd.Index(["Lyon"], name="city"))
+    cells = Cells(html_table(frame, hide_index=False))
+    assert (cells.of("score")["scope"], cells.of("Lyon")["scope"]) == ("col", "row")
+
+
 def test_texts_are_shown_as_text_and_never_as_html():
     attack = "<script>alert('x')</script>"
     frame = pd.DataFrame({attack: [attack]}, index=[attack])
