@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.bulk.scoring import Batch, batched, in_order, pair_up, score_frame, score_pairs
 
 if TYPE_CHECKING:
-    from helpers.bulk.parquet import score_parquet
+    from helpers.bulk.parquet import score_parquet, start_ray
 
 __all__ = [
     "Batch",
@@ -19,9 +19,10 @@ __all__ = [
     "score_frame",
     "score_pairs",
     "score_parquet",
+    "start_ray",
 ]
 
-_MODULE_OF = {"score_parquet": "parquet"}
+_MODULE_OF = {"score_parquet": "parquet", "start_ray": "parquet"}
 
 
 def __getattr__(name: str) -> Any:

@@ -27,6 +27,8 @@ from helpers.errors import InputError, ScoreError
 
 SETTINGS = "_score_parquet.json"  # readers of Parquet folders pass over names with an underscore
 
+RAY_TRIES = 5
+
 RAY_MISSING = (
     "This environment has no Ray, which is an optional extra: `make setup EXTRAS=scale` installs "
     "it, or `pip install 'ray[data,serve]'`."
@@ -218,6 +220,44 @@ def _open_target(
     return [part for part in parts if part["part"].rpartition("/")[2] not in there]
 
 
+def start_ray() -> None:
+    """Start a Ray on this machine, without its dashboard, that ends with this process.
+
+    It ends also when the process is killed. Its messages stay in its own log files.
+
+    Raises:
+        ScoreError: There is no Ray, or it does not start.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ScoreError(RAY_MISSING)
+    # Read when Ray is imported: its programs say nothing on their own.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+
+    config = {
+        "process_group_cleanup_enabled": True,
+        "worker_register_timeout_seconds": 300,
+        # By default its workers give way to all other programs, and would measure as slow.
+        "worker_niceness": 0,
+    }
+    for tries_left in range(RAY_TRIES - 1, -1, -1):
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _system_config=config,
+            )
+            return
+        except Exception as error:
+            # It gives up after 30 seconds, which is not enough on a busy machine. The next try
+            # finds in memory what this one had to read.
+            ray.shutdown()
+            if not tries_left:
+                raise ScoreError(f"Ray does not start on this machine: {error}") from None
+
+
 @contextmanager
 def _connected(address: str | None) -> Iterator[None]:
     """Connect to a Ray: the given one, the one in use, or one of our own."""
@@ -226,13 +266,10 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # A Ray of our own ends with this process, also when that is killed.
-    own: dict[str, Any] = {
-        "include_dashboard": False,
-        "_system_config": {"process_group_cleanup_enabled": True},
-    }
-    more = own if address is None else {}
-    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **more)
+    if address is None:
+        start_ray()
+    else:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
