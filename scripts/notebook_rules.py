@@ -34,7 +34,7 @@ TAGS = {"badges", "exercise", "install", "navigation", "nbval-ignore-output", "r
 HOW_TO_LOAD = 'For a solution, remove the "# " before %load and run the cell twice.'
 # What has no Chinese edition yet, by name. A name goes when its units come.
 NO_CHINESE_YET = {
-    "14_scale_out",
+    "15_train_your_own_reranker",
 }
 # How many seconds each notebook ran, by name. `scripts/notebooks.py run` writes it.
 RUN_SECONDS = Path(__file__).with_name("run_seconds.json")
