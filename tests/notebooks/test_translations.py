@@ -1,5 +1,7 @@
 """The Chinese edition says what the English one says, and cannot fall behind it unseen."""
 
+import re
+
 import polib
 import pytest
 from markdown_it import MarkdownIt
@@ -63,6 +65,15 @@ def test_code_and_outputs_are_those_of_the_english_notebook(text):
             assert one.outputs == other.outputs
             if "install" not in translations.tags(one):
                 assert one.source == other.source
+
+
+def test_links_call_a_notebook_by_its_chinese_title():
+    titles = {text.name: translations.heading_pairs(text)[0][1] for text in texts()}
+    link = re.compile(r"\[\d\d ([^\]]*[\u4e00-\u9fff][^\]]*)\]\(\S*?(\d\d_\w+)\.ipynb")
+    units = [unit for text in texts() for unit in polib.pofile(str(text.file))]
+    found = [pair for unit in units for pair in link.findall(unit.msgstr)]
+    assert len(found) > 30, "those of the map and of the plans for teaching"
+    assert [pair for pair in found if pair[0] != titles[pair[1]]] == []
 
 
 def test_what_waits_for_a_translator_is_there():
