@@ -64,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kill-ray",
         action="store_true",
-        help="score Parquet files with Ray while its worker and its process are killed (minutes)",
+        help="start Ray, serve and score Parquet files with it, and kill it on the way (minutes)",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -32,16 +31,11 @@ def _wanted(request: pytest.FixtureRequest) -> None:
         pytest.skip("takes minutes and an idle machine: --kill-ray")
 
 
-ROWS, PART = 900, 120
+ROWS, PART, PARTS = 600, 80, 9
 ENGINE = {"dtype": "bfloat16", "enforce_eager": True}
 CLOSE = 0.02  # bfloat16 keeps eight bits, and what else is in a batch changes the rounding
-# Takes part as a kernel would: its Ray lives and dies with it.
-KERNEL = """
-import json, sys
-from helpers.bulk import score_parquet
-source, target, model, engine, part = sys.argv[1:]
-score_parquet(source, target, model=model, engine=json.loads(engine), part_rows=int(part))
-"""
+# What readers send to a cluster, with a Ray of its own here, which lives and dies with it.
+JOB = Path(__file__).parents[2] / "deploy" / "ray" / "score_job.py"
 
 
 def parts_in(target: Path) -> list[str]:
@@ -71,8 +65,8 @@ def source(tmp_path: Path) -> Path:
         "query": [f"What is the capital of country {row % 7}?" for row in rows],
         "document": [f"City {row} is the capital of country {row % 5}." for row in rows],
     })  # fmt: skip
-    frame[:500].to_parquet(folder / "a.parquet", row_group_size=200)
-    frame[500:].to_parquet(folder / "b.parquet", row_group_size=300)
+    frame[:400].to_parquet(folder / "a.parquet", row_group_size=150)
+    frame[400:].to_parquet(folder / "b.parquet", row_group_size=200)
     return folder
 
 
@@ -80,8 +74,9 @@ def test_a_killed_worker_and_a_killed_process_lose_no_row_and_double_none(
     source: Path, tmp_path: Path, server, client
 ) -> None:
     target, model = tmp_path / "scored", server_model()
-    arguments = [str(source), str(target), model, json.dumps(ENGINE), str(PART)]
-    kernel = subprocess.Popen([sys.executable, "-c", KERNEL, *arguments], stderr=subprocess.PIPE)
+    words = [str(source), str(target), "--model", model, "--dtype", ENGINE["dtype"]]
+    words += ["--part-rows", str(PART), "--address", "local"]
+    kernel = subprocess.Popen([sys.executable, str(JOB), *words], stderr=subprocess.PIPE)
     below: list[psutil.Process] = []
     try:
         # stderr is read all the time, or the progress bar would fill the pipe.
@@ -98,7 +93,7 @@ def test_a_killed_worker_and_a_killed_process_lose_no_row_and_double_none(
     assert not left, [process.cmdline() for process in left]
     first = parts_in(target)
     assert first
-    assert len(first) < 9, "the process was killed too late to show anything"
+    assert len(first) < PARTS, "the process was killed too late to show anything"
 
     def kill() -> None:
         wait_for(lambda: len(parts_in(target)) > len(first))
@@ -112,7 +107,7 @@ def test_a_killed_worker_and_a_killed_process_lose_no_row_and_double_none(
     run = score_parquet(source, target, model=model, engine=ENGINE, part_rows=PART, progress=False)
     killer.join()
     assert killed
-    assert (run.rows, run.parts) == (ROWS, 9)
+    assert (run.rows, run.parts) == (ROWS, PARTS)
     assert 0 < run.scored < ROWS
     scored = pd.read_parquet(target)
     assert scored["id"].tolist() == list(range(ROWS))

@@ -14,10 +14,11 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
@@ -240,6 +241,7 @@ def start_ray() -> None:
         # By default its workers give way to all other programs, and would measure as slow.
         "worker_niceness": 0,
     }
+    before = set(psutil.Process().children(recursive=True))
     for tries_left in range(RAY_TRIES - 1, -1, -1):
         try:
             ray.init(
@@ -251,9 +253,12 @@ def start_ray() -> None:
             )
             return
         except Exception as error:
-            # It gives up after 30 seconds, which is not enough on a busy machine. The next try
-            # finds in memory what this one had to read.
+            # It gives up after 30 seconds, which is not enough on a busy machine, and leaves what
+            # it has started. The next try finds in memory what this one had to read.
             ray.shutdown()
+            for left in set(psutil.Process().children(recursive=True)) - before:
+                with suppress(psutil.Error):
+                    left.kill()
             if not tries_left:
                 raise ScoreError(f"Ray does not start on this machine: {error}") from None
 
