@@ -1,4 +1,4 @@
-"""What the site shows: pages, links, pictures; and that Sphinx builds it without a warning."""
+"""What the site shows in both languages: pages, links, pictures; built without a warning."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import build_site
-import side_environment
-from floors import REPOSITORY, Refusal
+import translations
+from floors import REPOSITORY
+from notebook_rules import NO_CHINESE_YET, notebook_paths
 
 HELPER = REPOSITORY / "src" / "helpers"
+ENGLISH, CHINESE = build_site.editions()
+SWITCH = re.compile(r'class="language-switch" href="([^"]+)"')
 
 
 class Page(HTMLParser):
@@ -55,23 +58,70 @@ def broken_links(html: Path) -> list[str]:
     return broken
 
 
-@pytest.fixture(scope="module")
-def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built as `make site` builds it."""
-    try:
-        side_environment.build(build_site.ENVIRONMENT, REPOSITORY)
-    except Refusal as refusal:
-        pytest.skip(f"the site's environment cannot be built here: {refusal}")
-    folder = tmp_path_factory.mktemp("site")
-    assert build_site.build(build_site.Copy(), folder) == 0, "Sphinx warned; see above"
-    return folder / "html"
+def test_the_built_site_has_every_page_no_broken_link_and_no_picture_without_a_text(site) -> None:
+    for edition in (ENGLISH, CHINESE):
+        for place in edition.pages.values():
+            assert (site / edition.folder / f"{place}.html").is_file(), (edition.name, place)
+    assert broken_links(site) == []
+    assert {str(p): bad for p in site.rglob("*.html") if (bad := Page(p).without_alt)} == {}
 
 
-def test_the_built_site_has_every_page_no_broken_link_and_no_picture_without_a_text(html) -> None:
-    for path in build_site.pages()[1:]:
-        assert (html / path).with_suffix(".html").is_file(), path
-    assert broken_links(html) == []
-    assert {str(p): bad for p in html.rglob("*.html") if (bad := Page(p).without_alt)} == {}
+def test_every_page_leads_to_its_twin_or_to_the_start_in_the_other_language(site) -> None:
+    for edition, other in ((ENGLISH, CHINESE), (CHINESE, ENGLISH)):
+        for place in edition.pages.values():
+            page = site / edition.folder / f"{place}.html"
+            switches = SWITCH.findall(page.read_text("utf-8"))
+            twin = place if place in other.pages.values() else "index"
+            assert [(page.parent / to).resolve() for to in switches] == [
+                site / other.folder / f"{twin}.html"
+            ]
+
+
+def test_every_notebook_has_a_chinese_page_but_for_those_that_wait_for_it() -> None:
+    both = set(ENGLISH.pages.values()) & set(CHINESE.pages.values())
+    assert set(CHINESE.pages.values()) == both
+    named = {f"notebooks/{path.stem}" for path in notebook_paths()}
+    named |= {build_site.place_of(page) for page in translations.PAGES}
+    assert {place.rpartition("/")[2] for place in named - both} <= NO_CHINESE_YET
+
+
+def test_a_built_site_is_kept_until_a_source_changes(tmp_path, monkeypatch) -> None:
+    built = []
+
+    class Sphinx:
+        def __init__(self, edition, folder, copy) -> None:
+            built.append(edition.name)
+            (folder / "html" / edition.folder).mkdir(parents=True, exist_ok=True)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_) -> None:
+            """End."""
+
+        def wait(self) -> int:
+            return int("fails" in built)
+
+    monkeypatch.setattr(build_site, "sphinx", Sphinx)
+    plain, published = build_site.Copy(), build_site.Copy("someone/scores")
+    for copy, builds in [(plain, 2), (plain, 2), (published, 4)]:
+        assert build_site.build(copy, tmp_path) == 0
+        assert len(built) == builds
+    monkeypatch.setenv("SITE_LAST_RUN_DATE", "2026-11-23")
+    monkeypatch.setenv("SITE_LAST_RUN_PLATFORM", "Ubuntu 24.04")
+    built.append("fails")
+    for builds in (7, 9):  # a failed build is not kept
+        assert build_site.build(published, tmp_path) == 1
+        assert len(built) == builds
+
+
+@pytest.mark.parametrize("edition", build_site.editions(), ids=lambda edition: edition.name)
+def test_the_first_page_names_the_last_full_run_where_one_is_known(monkeypatch, edition) -> None:
+    assert "2026" not in build_site.index("# Title\n", edition)
+    monkeypatch.setenv("SITE_LAST_RUN_DATE", "2026-11-23")
+    monkeypatch.setenv("SITE_LAST_RUN_PLATFORM", "Ubuntu 24.04")
+    text = build_site.index("# Title\n", edition)
+    assert "2026-11-23" in text and "Ubuntu 24.04" in text
 
 
 def test_a_link_to_nowhere_is_found(tmp_path) -> None:
@@ -80,10 +130,12 @@ def test_a_link_to_nowhere_is_found(tmp_path) -> None:
     assert broken_links(tmp_path) == ["a.html: b.html#there", "a.html: c.html"]
 
 
-def test_every_stored_picture_has_an_alternative_text_and_every_text_a_picture() -> None:
-    texts = json.loads(build_site.ALTERNATIVE_TEXTS.read_text("utf-8"))
-    assert set(texts) == set(build_site.pictures()), "mend site/alternative_texts.json"
-    assert all(len(text.split()) >= 6 for text in texts.values())
+@pytest.mark.parametrize("edition", build_site.editions(), ids=lambda edition: edition.name)
+def test_every_stored_picture_has_an_alternative_text_and_every_text_a_picture(edition) -> None:
+    file = edition.alternative_texts
+    texts = json.loads(file.read_text("utf-8"))
+    assert set(texts) == set(build_site.pictures()), f"mend {file.relative_to(REPOSITORY)}"
+    assert all(len(re.findall(r"[a-z]+|[\u4e00-\u9fff]", text)) >= 6 for text in texts.values())
 
 
 def test_each_room_of_the_helpers_has_a_page() -> None:
@@ -99,25 +151,60 @@ def test_each_room_of_the_helpers_has_a_page() -> None:
         ("[unit](../deploy/compose.yaml)", "[unit](../files/deploy/compose.yaml)"),
         ("[out](https://docs.vllm.ai)", "[out](https://docs.vllm.ai)"),
         ("[a folder](../deploy)", "a folder"),
+        ("[中文](../README.zh.md)", '<a href="../zh/index.html" hreflang="zh">中文</a>'),
+        (
+            "[02_score_one_pair](../notebooks/02_score_one_pair.ipynb)",
+            "[02_<wbr>score_<wbr>one_<wbr>pair](../notebooks/02_score_one_pair.ipynb)",
+        ),
     ],
 )
 def test_links_of_a_page_hold_on_the_site(tmp_path, link: str, becomes: str) -> None:
-    done = build_site.with_links(link, "docs/workshop.md", build_site.Copy(), tmp_path)
-    assert done == becomes
+    assert linked(link, "docs/workshop.md", ENGLISH, tmp_path) == becomes
+
+
+@pytest.mark.parametrize(
+    ("link", "becomes"),
+    [
+        ("[词](../../docs/zh/glossary.md#步step)", "[词](../docs/glossary.md#步step)"),
+        ("[下一个](03_score_one_query_against_many.ipynb)", None),
+        (
+            "[帮助](../../docs/troubleshooting.md#it-is-slow)",
+            '<a href="../../docs/troubleshooting.html#it-is-slow" hreflang="en">帮助</a>',
+        ),
+    ],
+)
+def test_links_of_a_chinese_page_lead_to_chinese_pages_where_there_are_any(
+    tmp_path, link: str, becomes: str | None
+) -> None:
+    done = linked(link, "notebooks/zh/02_score_one_pair.ipynb", CHINESE, tmp_path)
+    assert done == (link if becomes is None else becomes)
 
 
 def test_a_folder_leads_to_the_published_copy_where_there_is_one(tmp_path) -> None:
     copy = build_site.Copy("someone/scores", "main")
-    done = build_site.with_links("[a folder](../deploy)", "docs/workshop.md", copy, tmp_path)
+    done = linked("[a folder](../deploy)", "docs/workshop.md", ENGLISH, tmp_path, copy)
     assert done == "[a folder](https://github.com/someone/scores/tree/main/deploy)"
 
 
 def test_the_platforms_are_offered_only_for_a_published_copy() -> None:
-    name = "00_start_here.ipynb"
-    assert "Colab" not in build_site.openers(name, build_site.Copy())
-    row = build_site.openers(name, build_site.Copy("someone/scores"))
+    path = "notebooks/zh/00_start_here.ipynb"
+    assert "Colab" not in build_site.openers(path, CHINESE, build_site.Copy())
+    row = build_site.openers(path, CHINESE, build_site.Copy("someone/scores"))
+    assert re.findall(r">([^<]+)</a>", row)[:2] == ["下载笔记本", "在 Colab 中打开"]
+    assert "github/someone/scores/blob/main/notebooks/zh/00_start_here.ipynb" in row
+    row = build_site.openers("notebooks/00_start_here.ipynb", ENGLISH, build_site.Copy("a/b"))
     assert re.findall(r">([^<]+)</a>", row)[:3] == [
         "Download notebook",
         "Open in Colab",
         "Open in Kaggle",
     ]
+
+
+def linked(
+    link: str,
+    path: str,
+    edition: build_site.Edition,
+    source: Path,
+    copy: build_site.Copy | None = None,
+) -> str:
+    return build_site.with_links(link, path, edition, copy or build_site.Copy(), source)

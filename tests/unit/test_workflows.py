@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 
+import build_site
 import side_environment
 from floors import REPOSITORY, Refusal
 from setup_env import Environment
@@ -15,15 +18,41 @@ FILES = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 ON = True  # YAML 1.1 reads the key `on` as a truth value
 
 
-def test_github_would_accept_the_workflows() -> None:
+@pytest.fixture(scope="module")
+def actionlint() -> Path:
+    """The program that knows GitHub's rules, from the site's environment."""
     try:
         side_environment.build("site", REPOSITORY)
     except Refusal as refusal:
-        pytest.skip(f"the environment with the schema cannot be built here: {refusal}")
-    python = Environment(REPOSITORY / ".envs" / "site").python
-    command = [python, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
-    checked = subprocess.run([*command, *FILES], capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+        pytest.skip(f"the environment with actionlint cannot be built here: {refusal}")
+    return Environment(REPOSITORY / ".envs" / "site").python.with_name("actionlint")
+
+
+def lint(actionlint: Path, *files: Path) -> str:
+    """Return what actionlint finds, a line each; scripts are checked where shellcheck is there."""
+    command = [actionlint, "-oneline", "-no-color", *files]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def test_github_would_accept_the_workflows(actionlint) -> None:
+    assert len(FILES) == 2
+    assert lint(actionlint, *FILES) == ""
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "says"),
+    [
+        ("workflow_dispatch:", "dispatch_workflow:", "dispatch_workflow"),
+        ("matrix.python }}", "matrix.snake }}", "snake"),
+        ("actions/checkout@v6", "actions/checkout@v4", "node20"),
+    ],
+)
+def test_a_mistake_in_a_workflow_is_found(actionlint, tmp_path, was, is_now, says) -> None:
+    text = (REPOSITORY / ".github/workflows/tests.yml").read_text("utf-8")
+    assert was in text
+    wrong = tmp_path / "tests.yml"
+    wrong.write_text(text.replace(was, is_now), "utf-8")
+    assert says in lint(actionlint, wrong)
 
 
 def test_the_tests_run_on_every_push_and_weekly_with_each_supported_python() -> None:
@@ -40,4 +69,11 @@ def test_the_site_follows_a_run_that_passed_and_names_its_date() -> None:
     build = workflow["jobs"]["build"]
     assert "conclusion == 'success'" in build["if"]
     script = "\n".join(step.get("run", "") for step in build["steps"])
-    assert "SITE_LAST_RUN=" in script and "make site" in script
+    assert "SITE_LAST_RUN_DATE=" in script and "make site" in script
+    platform = re.search('SITE_LAST_RUN_PLATFORM="(.*)"', script).group(1)
+    tests = yaml.safe_load((REPOSITORY / ".github/workflows/tests.yml").read_text())["jobs"]["test"]
+    assert platform.startswith(tests["runs-on"].replace("ubuntu-", "Ubuntu "))
+    assert platform.endswith("Python " + ", ".join(tests["strategy"]["matrix"]["python"]))
+    last = build["steps"][-1]
+    assert last["uses"].startswith("actions/upload-pages-artifact@")
+    assert (REPOSITORY / last["with"]["path"]) == build_site.BUILD / "html"
