@@ -53,6 +53,7 @@ class Ratio:
 DEFAULTS, INFINITY = "vllm-defaults", "infinity"
 PARQUET, FRAME = "score-parquet", "score-frame"
 FLOAT32, BFLOAT16 = "sentence-transformers-float32", "sentence-transformers-bfloat16"
+OURS_INT8, ONNX_INT8 = "ours-int8", "sentence-transformers-onnx-int8"
 
 # Stated for a CPU whose processor multiplies bfloat16 by itself.
 AIMS = (
@@ -64,6 +65,9 @@ AIMS = (
     Aim("short pairs, times Sentence-Transformers bfloat16", SHORT, "ours", BFLOAT16, at_least=1),
     Aim("passages, times Sentence-Transformers float32", PASSAGES, "ours", FLOAT32),
     Aim("short pairs, times Sentence-Transformers float32", SHORT, "ours", FLOAT32),
+    Aim("passages, int8, times Sentence-Transformers ONNX int8", PASSAGES, OURS_INT8, ONNX_INT8),
+    Aim("short pairs, int8, times Sentence-Transformers ONNX int8", SHORT, OURS_INT8, ONNX_INT8),
+    Aim("passages, int8 times our own default", PASSAGES, OURS_INT8, "ours"),
     Aim("passages, times Infinity", PASSAGES, "ours", INFINITY, at_least=1.5),
     Aim("short pairs, times Infinity", SHORT, "ours", INFINITY),
     Aim("our client, times the best raw loop", PASSAGES, "client", "raw-loop", at_least=0.95),

@@ -21,7 +21,16 @@ import requests
 
 import raw_requests
 import timing
-from aims import BFLOAT16, DEFAULTS, FLOAT32, FRAME, INFINITY, PARQUET
+from aims import (
+    BFLOAT16,
+    DEFAULTS,
+    FLOAT32,
+    FRAME,
+    INFINITY,
+    ONNX_INT8,
+    OURS_INT8,
+    PARQUET,
+)
 from helpers import score_pairs
 from helpers.bulk import score_frame, score_parquet
 from helpers.client import ScoreClient
@@ -78,6 +87,15 @@ def ours(task: Task) -> list[Measurement]:
             return [served, *_client_and_raw_loops(client, task)]
 
 
+def ours_int8(task: Task) -> list[Measurement]:
+    """Measure the same server with the model's weights and activations in 8 bits."""
+    begun = time.perf_counter()
+    with ScoreServer(OFFLINE_MODEL_NAME, port=0, python=sys.executable, precision="int8") as server:
+        ready = time.perf_counter() - begun
+        with _patient_client(server.url) as client:
+            return [_served(OURS_INT8, client, ready, OUR_REQUESTS, task)]
+
+
 def vllm_defaults(task: Task) -> list[Measurement]:
     """Measure `vllm serve` with nothing but a name, an address and a port.
 
@@ -116,9 +134,11 @@ def _plain_server(task: Task, more: Sequence[str] = ()) -> Measurement:
 def sentence_transformers(name: str, dtype: str, task: Task) -> list[Measurement]:
     """Measure a CrossEncoder in a process of its own.
 
-    It runs in our own environment: that has it pinned beside the very torch that vLLM runs on, so
-    no difference between two builds of torch is taken for one between the libraries.
+    With PyTorch it runs in our own environment: that has it pinned beside the very torch that vLLM
+    runs on, so no difference between two builds of torch is taken for one between the libraries.
+    In int8 it runs on ONNX Runtime, in an environment that is built for it.
     """
+    python = sys.executable if dtype != "int8" else side_environment("onnx")
     with tempfile.TemporaryDirectory() as folder:
         task_path, result_path = Path(folder, "task.json"), Path(folder, "result.json")
         content = {
@@ -130,8 +150,8 @@ def sentence_transformers(name: str, dtype: str, task: Task) -> list[Measurement
         }
         task_path.write_text(json.dumps(content), "utf-8")
         done = subprocess.run(
-            [sys.executable, str(BENCHMARKS / "in_process.py"), task_path, result_path],
-            env=inherited_environment(sys.executable),
+            [python, str(BENCHMARKS / "in_process.py"), task_path, result_path],
+            env=inherited_environment(python),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -222,6 +242,8 @@ PEERS: Mapping[str, Callable[[Task], list[Measurement]]] = {
     DEFAULTS: vllm_defaults,
     FLOAT32: partial(sentence_transformers, FLOAT32, "float32"),
     BFLOAT16: partial(sentence_transformers, BFLOAT16, "bfloat16"),
+    OURS_INT8: ours_int8,
+    ONNX_INT8: partial(sentence_transformers, ONNX_INT8, "int8"),
     INFINITY: infinity,
     "parquet": parquet,
 }
