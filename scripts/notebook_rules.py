@@ -66,6 +66,9 @@ JUDGE_IMPORTS = {"bm25s", "ir_measures", "scipy", "sentence_transformers", "skle
 JUDGE_NOTEBOOKS = {"07", "09", "10", "16"}
 # What the extra `scale` brings, for the notebook whose subject it is.
 SCALE_IMPORTS, SCALE_NOTEBOOKS = {"ray", "simpy"}, {"14"}
+# What `judge` and `train` bring, for the notebook that trains.
+TRAIN_IMPORTS, TRAIN_NOTEBOOKS = JUDGE_IMPORTS | {"datasets", "torch", "transformers"}, {"15"}
+TRAIN_DISTRIBUTIONS = ("datasets",)
 # Of `judge`, those that every platform can install, and that a hosted kernel may lack.
 JUDGE_DISTRIBUTIONS = ("bm25s", "PyStemmer", "sentence-transformers")
 # What `ReverseProxy` runs: an nginx, for machines without one, and what makes certificates.
@@ -297,6 +300,9 @@ def install_parts(number: str) -> tuple[str, str]:
     needed, place = [DISTRIBUTION], ".."
     if number in JUDGE_NOTEBOOKS:
         needed, place = [*needed, *JUDGE_DISTRIBUTIONS], '"..[judge]"'
+    if number in TRAIN_NOTEBOOKS:
+        needed = [*needed, *JUDGE_DISTRIBUTIONS, *TRAIN_DISTRIBUTIONS]
+        place = '"..[judge,train]"'
     if number in PROXY_NOTEBOOKS:
         # Not the whole extra `lab`: a hosted platform has its own Jupyter.
         needed, place = [*needed, *PROXY_DISTRIBUTIONS], f".. {' '.join(PROXY_DISTRIBUTIONS)}"
@@ -634,6 +640,8 @@ def imports_stay_small(notebook: Notebook) -> Iterator[str]:
         allowed |= JUDGE_IMPORTS
     if notebook.number in SCALE_NOTEBOOKS:
         allowed |= SCALE_IMPORTS
+    if notebook.number in TRAIN_NOTEBOOKS:
+        allowed |= TRAIN_IMPORTS
     for number, cell in enumerate(notebook.code, start=1):
         for node in ast.walk(python_tree(cell.source)):
             if isinstance(node, ast.Import):

@@ -205,7 +205,7 @@ def test_a_row_of_a_map_gets_link_and_minutes_and_keeps_its_words(good):
 def test_the_notebook_that_trains_installs_what_the_trainer_asks_for():
     _, training = install_parts("15")
     assert '%pip install --quiet --editable "..[judge,train]"\n' in training
-    assert '"sentence-transformers", "accelerate", "datasets"' in training
+    assert '"sentence-transformers", "datasets"' in training
 
 
 def test_a_notebook_that_judges_installs_more():
