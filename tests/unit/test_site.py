@@ -73,7 +73,7 @@ def test_every_page_leads_to_its_twin_or_to_the_start_in_the_other_language(site
             switches = SWITCH.findall(page.read_text("utf-8"))
             twin = place if place in other.pages.values() else "index"
             assert [(page.parent / to).resolve() for to in switches] == [
-                site / other.folder / f"{twin}.html"
+                (site / other.folder / f"{twin}.html").resolve()
             ]
 
 
