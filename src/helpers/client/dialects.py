@@ -1,9 +1,9 @@
 """Rerank with servers other than vLLM, whose requests and answers use other names.
 
 Sources, read in November 2026: the code of Cohere's SDK 5.21 for `/v2/rerank` and that of Infinity
-0.0.78 for its `/rerank`; published descriptions of Jina's `/v1/rerank`, of the `/rerank` of Text
-Embeddings Inference (TEI), and of `/v1/ranking` of NVIDIA's reranking NIM 2.3. None of these
-servers was asked: the tests play them.
+0.0.78 for its `/rerank`; what their makers publish about Jina's `/v1/rerank`, the `/rerank` of Text
+Embeddings Inference (TEI), and `/v1/ranking` of NVIDIA's reranking NIM 2.3. The tests ask a real
+Infinity, and hold the others against the published schemas and against what LiteLLM sends to them.
 """
 
 from __future__ import annotations
