@@ -88,6 +88,8 @@ _ROOM_OF = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its room (PEP 562)."""
+    if name == "corpus":
+        return import_module("helpers.corpus")
     if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)

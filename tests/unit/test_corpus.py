@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from importlib import resources
 
@@ -13,6 +15,7 @@ import pytest
 import Stemmer
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 
+import helpers
 from helpers import corpus
 from helpers.errors import InputError
 from helpers.search import load_judged
@@ -278,3 +281,9 @@ def test_the_data_card_states_the_counts():
     for kind, score in bm25_ndcg().groupby("kind").ndcg.mean().items():
         asked = (queries.kind == kind).sum()
         assert re.search(rf"^\| {kind} \|.*\| {asked} \| {score:.2f} \|$", card, re.MULTILINE)
+
+
+def test_every_public_name_is_there_after_a_plain_import():
+    code = "import helpers; print(sum(hasattr(helpers, name) for name in helpers.__all__))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == len(helpers.__all__)
