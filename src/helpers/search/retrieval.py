@@ -70,20 +70,22 @@ class Bm25Index:
     def search(self, queries: Mapping[str, str], depth: int = DEPTH) -> Run:
         """Return for each query at most `depth` documents; only those that share a word with it.
 
+        Documents with the same score stand in the order in which they were given. (bm25s's own
+        choice of the best leaves that order to the processor.)
+
         Args:
             queries: The texts by identifier.
             depth: The most documents of a query, at least 1.
         """
-        if not queries:
-            return {}
-        tokens = self._tokenize(list(queries.values()), **self._options)
-        rows, scores = self._index.retrieve(
-            tokens, k=min(depth, len(self._ids)), show_progress=False
-        )
-        return {
-            query_id: [self._ids[row] for row, score in zip(*found, strict=True) if score > 0]
-            for query_id, *found in zip(queries, rows, scores, strict=True)
-        }
+        run: Run = {}
+        texts = list(queries.values())
+        words = self._tokenize(texts, return_ids=False, **self._options) if texts else []
+        for query_id, said in zip(queries, words, strict=True):
+            known = [word for word in said if word in self._index.vocab_dict]
+            scores = self._index.get_scores(known) if known else np.zeros(len(self._ids))
+            best = np.argsort(-scores, kind="stable")[:depth]
+            run[query_id] = [self._ids[row] for row in best if scores[row] > 0]
+        return run
 
 
 class VectorIndex:
