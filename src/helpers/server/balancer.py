@@ -1,30 +1,23 @@
 """Put one address in front of several score servers: nginx, or the vLLM project's router.
 
-Both listen on loopback and have a record like a score server, so `python -m helpers stop` ends them
-too.
+Both are started, found and ended as `front.Front` says.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import SplitResult, urlsplit
 
 from helpers.client import clean_url
-from helpers.errors import InputError, LaunchError, LaunchTimeoutError, ScoreError
-from helpers.server import launch, processes, records
+from helpers.errors import InputError
+from helpers.server import launch, records
 from helpers.server.command import HOST, Command
+from helpers.server.front import Front
 from helpers.server.probe import inherited_environment
 from helpers.server.proxy import Nginx
-from helpers.server.records import Record
 from helpers.server.side import side_environment
-
-ROUTER_START_SECONDS = 60.0
-ROUTER_TICK = 0.1
 
 
 class Balancer(Nginx):
@@ -67,11 +60,6 @@ class Balancer(Nginx):
         print(f"Ready: {record.url} in front of {', '.join(url.netloc for url in self._servers)}")
         return self
 
-    @property
-    def url(self) -> str:
-        """The address for clients."""
-        return self._started().url
-
     def log(self) -> list[str]:
         """Return the lines of its log: a line for each request, and nginx's own messages."""
         return Path(self._started().log_path).read_text().splitlines()
@@ -81,7 +69,7 @@ class Balancer(Nginx):
         return self.start()
 
 
-class VllmRouter:
+class VllmRouter(Front):
     """The vLLM project's router, `vllm-router`, in front of score servers.
 
     It runs from an environment of its own, which is built first if need be. Starting it again, with
@@ -96,13 +84,16 @@ class VllmRouter:
         InputError: An address cannot be one.
     """
 
+    _kind = "router"
+    _program = "The router"
+    _start_seconds = 60.0
+
     def __init__(self, upstreams: Sequence[str], *, port: int = 8040) -> None:
         """Check the arguments; nothing is written or started yet."""
         self._servers = _plain_addresses(upstreams)
         self._port = port
         names = sorted(url.netloc for url in self._servers)
         self._key = records.key_of({"router": names, "port": port})
-        self._record: Record | None = None
 
     def start(self) -> VllmRouter:
         """Start it, and return once it listens.
@@ -113,44 +104,17 @@ class VllmRouter:
         """
         python = side_environment("vllm-router")
         self.stop()
-        record, process = launch.spawn(
-            self._key, "vllm-router", self._port, lambda port: self._command(python, port)
-        )
-        self._record = record
         try:
-            _await_port(record, process)
+            record = self._spawn("vllm-router", lambda port: self._command(python, port))
         except BaseException:
             self.stop()
             raise
         print(f"Ready: {record.url} in front of {', '.join(url.netloc for url in self._servers)}")
         return self
 
-    @property
-    def url(self) -> str:
-        """The address for clients."""
-        if self._record is None:
-            raise ScoreError("The router is not started. Call start() first.")
-        return self._record.url
-
-    def stop(self) -> None:
-        """End it. Harmless when there is none."""
-        record = self._record or records.load(self._key)
-        if record is not None:
-            record.end()
-        self._record = None
-
     def __enter__(self) -> VllmRouter:
         """Start it."""
         return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End it."""
-        self.stop()
 
     def _command(self, python: str, port: int) -> Command:
         servers = [url.geturl() for url in self._servers]
@@ -174,14 +138,3 @@ def _plain_addresses(upstreams: Sequence[str]) -> list[SplitResult]:
             f"['http://127.0.0.1:8000'], and are {list(upstreams)!r}."
         )
     return servers
-
-
-def _await_port(record: Record, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + ROUTER_START_SECONDS
-    while not processes.listens_on(record.members(), record.port):
-        if process.poll() is not None:
-            raise launch.describe(record, LaunchError, "The router ended as it started.")
-        if time.monotonic() > deadline:
-            message = f"The router did not listen within {ROUTER_START_SECONDS:g} seconds."
-            raise launch.describe(record, LaunchTimeoutError, message)
-        time.sleep(ROUTER_TICK)

