@@ -1,7 +1,8 @@
-"""Cells of notebooks 16 and 17 where another machine has what this one lacks, or lacks what it has.
+"""Cells of notebooks where another machine has what this one lacks, or lacks what it has.
 
-With a hub: notebook 16 then reads published configurations. The hub is a folder laid out as the
-hub's library lays out its cache, and "Qwen3-Reranker-0.6B" in it is the tiny decoder. Without a
+With a hub: notebook 03 then serves a model that reads Chinese, and 16 reads published
+configurations. The hub is a folder laid out as the hub's library lays out its cache, in which
+"bge-reranker-v2-m3" is the offline reranker and "Qwen3-Reranker-0.6B" the tiny decoder. Without a
 package index: notebook 17 then has none of the other tools, and says so instead of failing.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -16,7 +18,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
-from helpers.server import tiny_decoder_path
+from helpers.server import offline_model_path, tiny_decoder_path
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 COMMIT = "0" * 40
@@ -43,31 +45,63 @@ def run(book: nbformat.NotebookNode) -> str:
     """Run a notebook in a fresh kernel, and return all that it printed and showed."""
     folder = {"metadata": {"path": str(NOTEBOOKS)}}
     NotebookClient(book, timeout=300, kernel_name="python3", resources=folder).execute()
-    outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
-    shown = (
-        output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs
+    return "\n".join(shown_by(cell) for cell in book.cells if cell.cell_type == "code")
+
+
+def shown_by(cell: nbformat.NotebookNode) -> str:
+    """Return all that a cell printed and showed."""
+    return "\n".join(
+        output.get("text") or output.get("data", {}).get("text/plain", "")
+        for output in cell.outputs
     )
-    return "\n".join(shown)
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a hub's cache with a whole reranker and the configurations of four other models."""
+def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Give a function that puts a model on the hub, and returns the folder to fill."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
-    def snapshot(name: str) -> Path:
+    def add(name: str) -> Path:
         model = tmp_path / f"models--{name.replace('/', '--')}"
         (model / "refs").mkdir(parents=True)
         (model / "refs" / "main").write_text(COMMIT)
         return model / "snapshots" / COMMIT
 
+    return add
+
+
+@pytest.fixture
+def hub(snapshot: Callable[[str], Path]) -> None:
+    """Put a whole reranker and the configurations of four other models on the hub."""
     shutil.copytree(tiny_decoder_path(), snapshot(RERANKER))
     for name, configuration in CONFIGURATIONS.items():
         folder = snapshot(name)
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(configuration))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return tmp_path
+
+
+def test_the_chinese_example_runs_where_a_hub_answers(server, snapshot) -> None:
+    """The model by its name is the offline one, so both cells show the same scores."""
+    shutil.copytree(offline_model_path(), snapshot("BAAI/bge-reranker-v2-m3"))
+    book = read("03")
+    starts = ("import math", "question = ", "from helpers import ScoreError")
+    book.cells = [
+        cell for cell in book.cells if cell.cell_type == "code" and cell.source.startswith(starts)
+    ]
+    run(book)
+    assert len(book.cells) == len(starts)
+    offline, online = (shown_by(cell) for cell in book.cells[1:])
+    assert "[UNK]" in offline
+    assert "by BAAI/bge-reranker-v2-m3" in online
+    assert table(online) == table(offline)
+
+
+def table(text: str) -> list[tuple[float, str]]:
+    """The rows of a result: the score to two digits, and the document."""
+    rows = [line.split() for line in text.splitlines() if line.strip().startswith("0.")]
+    assert len(rows) == 3
+    return [(round(float(score), 2), document) for score, _, document in rows]
 
 
 def test_the_cells_of_notebook_16_that_read_a_hub_read_it_where_one_is(hub) -> None:
