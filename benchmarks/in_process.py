@@ -39,7 +39,8 @@ def int8_model(folder: str) -> CrossEncoder:
         exported = CrossEncoder(folder, backend="onnx", model_kwargs={"export": True})
         exported.save_pretrained(made)
         export_dynamic_quantized_onnx_model(exported, kind, made)
-        file = f"onnx/model_qint8_{kind}.onnx" if kind != "avx2" else "onnx/model_quint8_avx2.onnx"
+        (quantised,) = Path(made).glob("onnx/*_q*.onnx")
+        file = str(quantised.relative_to(made))
         return CrossEncoder(made, backend="onnx", model_kwargs={"file_name": file})
 
 
@@ -61,7 +62,11 @@ def main(task_path: Path, result_path: Path) -> None:
         "single": timing.singles(partial(score, 1), next(iter(workloads.values())), effort),
         "versions": {
             name: version(name)
-            for name in ("sentence-transformers", "onnxruntime" if in_int8 else "torch")
+            for name in (
+                "sentence-transformers",
+                "transformers",
+                "onnxruntime" if in_int8 else "torch",
+            )
         },
     }
     result_path.write_text(json.dumps(result), "utf-8")
