@@ -331,10 +331,17 @@ def install(environment, *jobs, total=1):
 
 
 def install_pins(environment, pin_file):
-    """Install a pin file in two halves at once: pip unpacks on one core alone."""
+    """Install a pin file in two halves at once: pip unpacks on one core alone.
+
+    pip itself comes first and alone: a pip that is replaced while it runs breaks off.
+    """
     every = pins(pin_file)
-    halves = [half for half in (every[::2], every[1::2]) if half]
-    install(environment, *halves, total=len(every))
+    installer = [pin for pin in every if name_of(pin) == "pip"]
+    others = [pin for pin in every if pin not in installer]
+    if installer:
+        install(environment, installer)
+    halves = [half for half in (others[::2], others[1::2]) if half]
+    install(environment, *halves, total=len(others))
 
 
 def failure(environment, arguments, tail, hint=""):

@@ -690,6 +690,14 @@ def test_what_pip_cannot_find_is_said_and_leaves_no_stamp(small) -> None:
     assert small.environment.read_stamp() == {}
 
 
+def test_pip_is_replaced_before_it_works_in_two_processes(tmp_path, monkeypatch) -> None:
+    jobs = []
+    monkeypatch.setattr(setup_env, "install", lambda _, *halves, total=1: jobs.append(halves))
+    (tmp_path / "pins.txt").write_text("alpha==1\npip==26.3\nbeta==2\ngamma==3\n")
+    setup_env.install_pins(None, tmp_path / "pins.txt")
+    assert jobs == [(["pip==26.3"],), (["alpha==1", "gamma==3"], ["beta==2"])]
+
+
 def test_a_python_without_ensurepip_lends_its_own_pip(small, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(setup_env, "is_there", lambda module: module != "ensurepip")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
