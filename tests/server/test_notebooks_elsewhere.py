@@ -1,14 +1,16 @@
 """Cells of notebooks where another machine has what this one lacks, or lacks what it has.
 
 With a hub: notebook 03 then serves a model that reads Chinese, and 16 reads published
-configurations. The hub is a folder laid out as the hub's library lays out its cache, in which
-"bge-reranker-v2-m3" is the offline reranker and "Qwen3-Reranker-0.6B" the tiny decoder. Without a
-package index: notebook 17 then has none of the other tools, and says so instead of failing.
+configurations and serves a published decoder. The hub is a folder laid out as the hub's library
+lays out its cache, in which "bge-reranker-v2-m3" is the offline reranker and "Qwen3-Reranker-0.6B"
+the tiny decoder. Without a package index: notebook 17 then has none of the other tools, and says so
+instead of failing.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,9 @@ from helpers.server import offline_model_path, tiny_decoder_path
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 COMMIT = "0" * 40
 RERANKER = "Qwen/Qwen3-Reranker-0.6B"
+# The cells of 16 with its imports and with the texts of its section 1.
+NEEDED = ("import json", "question = ")
+NUMBER = re.compile(r"\d+(?:\.\d*)? *")
 # The models whose configurations the notebook reads, as far as `what_serves` looks at them.
 CONFIGURATIONS = {
     "BAAI/bge-reranker-v2-m3": {
@@ -105,19 +110,46 @@ def table(text: str) -> list[tuple[float, str]]:
 
 
 def test_the_cells_of_notebook_16_that_read_a_hub_read_it_where_one_is(hub) -> None:
-    """Those that serve are the same for the tiny model, which the stored outputs show."""
     book = read("16")
-    starts = ("from helpers.errors import Model", "reranker = ", "names = [")
+    starts = ("from helpers.errors import Model", "names = [")
     book.cells = [cell for cell in book.cells if cell.source.startswith(starts)]
-    assert len(book.cells) == 3
-    book.cells.insert(0, new_code_cell("from helpers.server import tiny_decoder_path, what_serves"))
+    assert len(book.cells) == 2
+    book.cells.insert(0, new_code_cell("from helpers.server import what_serves"))
     shown = run(book)
     assert "No model hub answers" not in shown
-    assert f"The hub answers: {RERANKER} it is." in shown
     rows = [line.split(maxsplit=1) for line in shown.splitlines() if " " in line]
     kinds = [row[1] for row in rows if row[0] == "kind"]
     # First bge; then the two of Jina's and Qwen's of section 6.
     assert kinds == ["cross-encoder", "cross-encoder", "listwise", "cross-encoder"]
+
+
+def test_section_5_of_notebook_16_serves_qwen3_reranker_where_a_hub_has_it(hub) -> None:
+    """Under that name lies the tiny model, so the cells print what is stored for that."""
+    book, stored = read("16"), section_5(read("16"))
+    cells = section_5(book)
+    # The imports and the texts of section 1, without the servers of then.
+    earlier = (cell.source for cell in book.cells if cell.source.startswith(NEEDED))
+    needed = "\n".join(re.split(r"\n(?:server|scores) = ", source)[0] for source in earlier)
+    book.cells = [new_code_cell(f"{needed}\nfrom helpers import ModelUnavailableError"), *cells]
+    assert f"The hub answers: {RERANKER} it is." in run(book)
+    for cell, before in zip(cells, stored, strict=True):
+        if "ScoreServer" not in cell.source and "what_serves" not in cell.source:
+            (old, new) = (" ".join(shown_by(each).split()) for each in (before, cell))
+            assert NUMBER.sub("#", new) == NUMBER.sub("#", old), cell.source
+            assert numbers_of(new) == pytest.approx(numbers_of(old), abs=0.02), cell.source
+
+
+def section_5(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """Return the code cells of 16 that serve a decoder."""
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    (first,) = (n for n, cell in enumerate(code) if cell.source.startswith("reranker = "))
+    (last,) = (n for n, cell in enumerate(code) if cell.source.endswith("framed_server.stop()"))
+    assert last - first > 10
+    return code[first : last + 1]
+
+
+def numbers_of(text: str) -> list[float]:
+    return [float(number) for number in NUMBER.findall(text)]
 
 
 def test_notebook_17_says_what_it_skips_where_no_tool_can_be_installed(server) -> None:
