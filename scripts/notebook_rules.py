@@ -33,9 +33,7 @@ HELP_LABEL = "**If something went wrong:**"
 TAGS = {"badges", "exercise", "install", "navigation", "nbval-ignore-output", "raises-exception"}
 HOW_TO_LOAD = 'For a solution, remove the "# " before %load and run the cell twice.'
 # What has no Chinese edition yet, by name. A name goes when its units come.
-NO_CHINESE_YET = {
-    "15_train_your_own_reranker",
-}
+NO_CHINESE_YET: set[str] = set()
 # How many seconds each notebook ran, by name. `scripts/notebooks.py run` writes it.
 RUN_SECONDS = Path(__file__).with_name("run_seconds.json")
 WORDS_A_MINUTE = 200
