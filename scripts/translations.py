@@ -36,6 +36,7 @@ UNITS = REPOSITORY / "translations" / LANGUAGE
 PAGES = {
     "README.md": "README.zh.md",
     "docs/glossary.md": "docs/zh/glossary.md",
+    "docs/troubleshooting.md": "docs/zh/troubleshooting.md",
     "docs/workshop.md": "docs/zh/workshop.md",
 }
 FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)

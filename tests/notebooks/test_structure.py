@@ -6,6 +6,7 @@ import re
 import pytest
 
 import helpers
+import translations
 from notebook_rules import (
     LINK,
     MAP_ROW,
@@ -119,7 +120,10 @@ def test_the_glossary_is_in_alphabetical_order():
     assert terms == sorted(terms, key=str.casefold)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/glossary.md", "docs/troubleshooting.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "docs/glossary.md", "docs/troubleshooting.md", *translations.PAGES.values()],
+)
 def test_the_links_of_a_page_lead_to_files_and_headings_that_are_there(name):
     page = REPOSITORY / name
     text = page.read_text("utf-8")

@@ -168,8 +168,8 @@ def test_links_of_a_page_hold_on_the_site(tmp_path, link: str, becomes: str) -> 
         ("[词](../../docs/zh/glossary.md#步step)", "[词](../docs/glossary.md#步step)"),
         ("[下一个](03_score_one_query_against_many.ipynb)", None),
         (
-            "[帮助](../../docs/troubleshooting.md#it-is-slow)",
-            '<a href="../../docs/troubleshooting.html#it-is-slow" hreflang="en">帮助</a>',
+            "[成绩](../../docs/published_scores.md#the-models)",
+            '<a href="../../docs/published_scores.html#the-models" hreflang="en">成绩</a>',
         ),
     ],
 )
