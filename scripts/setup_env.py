@@ -199,14 +199,15 @@ class Environment:
 
 
 class Ticker:
-    """Says every ten seconds how far pip is."""
+    """Says every ten seconds how far the pips are that run side by side."""
 
     def __init__(self, total, count_installed):
         self.total = total
         self.count_installed = count_installed
         self.before = count_installed()
         self.fetched = 0
-        self.step = "asking the package index"
+        # What each pip fetches, by its number; None from when it unpacks.
+        self.fetching = {}
         self.began = time.monotonic()
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -219,24 +220,32 @@ class Ticker:
         self.stopped.set()
         self.thread.join()
 
-    def read(self, line):
-        """Take in one line of what pip prints."""
+    def read(self, number, line):
+        """Take in one line of what the pip of a number prints."""
         met = re.match(r"(?:Collecting|Processing|Requirement already satisfied:) (\S+)", line)
         size = re.match(r" +Downloading .*(\([\d.]+ [kMG]B\))", line)
         if met:
             self.fetched += 1
             name = re.split(r"[=<>]|-\d", met.group(1).split("/")[-1])[0]
-            self.step = f"fetching {self.fetched} of {self.total} packages: {name}"
-        elif size:
-            self.step += " " + size.group(1)
+            self.fetching[number] = f"fetching {self.fetched} of {self.total} packages: {name}"
+        elif size and self.fetching.get(number):
+            self.fetching[number] += " " + size.group(1)
         elif line.startswith("Installing collected packages"):
-            self.step = None
+            self.fetching[number] = None
+
+    def step(self):
+        """Return what the pips are at, in words."""
+        steps = list(self.fetching.values())
+        if not steps:
+            return "asking the package index"
+        if any(steps):
+            return next(step for step in steps if step)
+        unpacked = min(max(self.count_installed() - self.before, 0), self.total)
+        return f"unpacking {unpacked} of {self.total} packages"
 
     def _run(self):
         while not self.stopped.wait(10):
-            unpacked = min(max(self.count_installed() - self.before, 0), self.total)
-            step = self.step or f"unpacking {unpacked} of {self.total} packages"
-            report(f"    {time.monotonic() - self.began:3.0f} s  {step}")
+            report(f"    {time.monotonic() - self.began:3.0f} s  {self.step()}")
 
 
 def pip_settings(python):
@@ -285,18 +294,20 @@ def pip(environment, *jobs, total=1):
     run = [str(environment.python), "-m", "pip", "install", "--no-deps"]
     # Python compiles what it imports. That of all 28,000 files would take as long as the rest.
     options = ["--no-compile", "--disable-pip-version-check", "--progress-bar=off"]
+    # A kernel asks for colours, and their signs would stand before the words that are looked for.
+    options += ["--no-color"]
     started = []
 
-    def read(process, tail):
+    def read(number, process, tail):
         for line in process.stdout:
             log.write(line)
             tail[:] = [*tail[-11:], line.rstrip()]
-            ticker.read(line)
+            ticker.read(number, line)
 
     with open(str(environment.log), "a") as log, contextlib.ExitStack() as stack:
         ticker = stack.enter_context(Ticker(total, environment.packages_inside))
         try:
-            for arguments in jobs:
+            for number, arguments in enumerate(jobs):
                 command = [*run, *arguments, *options]
                 log.write(f"$ {' '.join(command)}\n")
                 process = stack.enter_context(
@@ -309,7 +320,7 @@ def pip(environment, *jobs, total=1):
                     )
                 )
                 tail = []
-                reader = threading.Thread(target=read, args=(process, tail))
+                reader = threading.Thread(target=read, args=(number, process, tail))
                 reader.start()
                 started.append((process, tail, reader, arguments))
             for _, _, reader, _ in started:

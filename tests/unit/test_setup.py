@@ -698,6 +698,27 @@ def test_pip_is_replaced_before_it_works_in_two_processes(tmp_path, monkeypatch)
     assert jobs == [(["pip==26.3"],), (["alpha==1", "gamma==3"], ["beta==2"])]
 
 
+def test_progress_is_told_while_one_pip_unpacks_and_another_still_fetches() -> None:
+    counts = iter([0, 2])
+    ticker = setup_env.Ticker(3, lambda: next(counts))
+    assert ticker.step() == "asking the package index"
+    ticker.read(0, "Collecting alpha==1")
+    ticker.read(1, "Collecting beta==2")
+    ticker.read(0, "Installing collected packages: alpha")
+    ticker.read(1, "  Downloading beta-2-py3-none-any.whl (2.3 MB)")
+    assert ticker.step() == "fetching 2 of 3 packages: beta (2.3 MB)"
+    ticker.read(1, "Installing collected packages: beta")
+    ticker.read(1, "  Downloading more-1-py3-none-any.whl (1.0 kB)")
+    assert ticker.step() == "unpacking 2 of 3 packages"
+
+
+def test_pip_prints_no_colours_though_a_kernel_asks_for_them(environment, monkeypatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    status, tail, _ = setup_env.pip(environment, ["--no-index", "no-such-package==1"])
+    assert status
+    assert any(line.startswith("ERROR: ") for line in tail), tail
+
+
 def test_a_python_without_ensurepip_lends_its_own_pip(small, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(setup_env, "is_there", lambda module: module != "ensurepip")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
