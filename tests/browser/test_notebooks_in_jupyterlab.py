@@ -9,6 +9,8 @@ from textwrap import dedent
 import nbformat
 import pytest
 from jupyterlab_page import Lab, Notebook
+from nbformat.notebooknode import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 # nbval runs all of them; these show what only a browser can tell: the first steps, and the views.
 NAMES = [
@@ -78,18 +80,13 @@ def test_a_view_shows_its_plain_form_where_a_notebook_is_opened_again(
     assert not plain.is_visible()
 
 
-@pytest.mark.parametrize(
-    ("name", "links"),
-    [
-        (path.name, links)
-        for path in sorted(NOTEBOOKS.glob("*.ipynb"))
-        if (links := sorted(set(LINK_OUT.findall(path.read_text("utf-8")))))
-    ],
-)
-def test_links_out_of_the_notebooks_open_what_they_name(
-    notebook: Notebook, name: str, links: list[str]
-) -> None:
-    notebook.open(name)
+def test_links_out_of_the_notebooks_open_what_they_name(notebook: Notebook, lab: Lab) -> None:
+    """All of them stand in one notebook in the same folder, since each opening takes seconds."""
+    texts = [path.read_text("utf-8") for path in NOTEBOOKS.glob("*.ipynb")]
+    links = sorted({link for text in texts for link in LINK_OUT.findall(text)})
+    assert len(links) > 10
+    write_scratch(lab, new_markdown_cell("\n\n".join(f"[{link}]({link})" for link in links)))
+    notebook.open("scratch.ipynb")
     for link in links:
         notebook.follow(link)
 
@@ -137,10 +134,12 @@ def test_a_notebook_runs_in_jupyterlab_and_fits_the_page(
         notebook.photograph(pictures / f"{name}_{look}_{width}.png", width=width)
 
 
-def write_scratch(lab: Lab, *cells: str) -> None:
-    """Write a notebook of these cells beside the others."""
-    book = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(dedent(cell).strip()) for cell in cells]
+def write_scratch(lab: Lab, *cells: str | NotebookNode) -> None:
+    """Write a notebook of these cells beside the others; a text is a code cell."""
+    book = new_notebook(
+        cells=[
+            new_code_cell(dedent(cell).strip()) if isinstance(cell, str) else cell for cell in cells
+        ]
     )
     # Without one, JupyterLab would ask which kernel to take.
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)"}
