@@ -62,9 +62,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run 07 to 13, and not 01 to 06 alone, in a kernel as hosted platforms have it",
     )
     parser.addoption(
-        "--kill-ray",
+        "--kills",
         action="store_true",
-        help="start Ray, serve and score Parquet files with it, and kill it on the way (minutes)",
+        help="use Ray, and kill it and the kernels of 14 and 15 (minutes, an idle machine)",
     )
 
 

@@ -18,6 +18,7 @@ from launching import wait_for
 
 from helpers.bulk import score_frame, score_parquet
 from helpers.errors import InputError
+from helpers.server import offline_model_path
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="no Ray here: make setup EXTRAS=scale"
@@ -27,12 +28,11 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def _wanted(request: pytest.FixtureRequest) -> None:
     # Ray starts within 30 seconds or not at all, which a busy machine does not promise.
-    if not request.config.getoption("--kill-ray"):
-        pytest.skip("takes minutes and an idle machine: --kill-ray")
+    if not request.config.getoption("--kills"):
+        pytest.skip("takes minutes and an idle machine: --kills")
 
 
 ROWS, PART, PARTS = 600, 80, 9
-ENGINE = {"dtype": "bfloat16", "enforce_eager": True}
 CLOSE = 0.02  # bfloat16 keeps eight bits, and what else is in a batch changes the rounding
 # What readers send to a cluster, with a Ray of its own here, which lives and dies with it.
 JOB = Path(__file__).parents[2] / "deploy" / "ray" / "score_job.py"
@@ -73,8 +73,9 @@ def source(tmp_path: Path) -> Path:
 def test_a_killed_worker_and_a_killed_process_lose_no_row_and_double_none(
     source: Path, tmp_path: Path, server, client
 ) -> None:
-    target, model = tmp_path / "scored", server_model()
-    words = [str(source), str(target), "--model", model, "--dtype", ENGINE["dtype"]]
+    target, model, dtype = tmp_path / "scored", str(offline_model_path()), server.choices.dtype
+    engine = {"dtype": dtype.value, "enforce_eager": True}
+    words = [str(source), str(target), "--model", model, "--dtype", dtype.value]
     words += ["--part-rows", str(PART), "--address", "local"]
     kernel = subprocess.Popen([sys.executable, str(JOB), *words], stderr=subprocess.PIPE)
     below: list[psutil.Process] = []
@@ -104,7 +105,7 @@ def test_a_killed_worker_and_a_killed_process_lose_no_row_and_double_none(
     killed: list[int] = []
     killer = threading.Thread(target=kill)
     killer.start()
-    run = score_parquet(source, target, model=model, engine=ENGINE, part_rows=PART, progress=False)
+    run = score_parquet(source, target, model=model, engine=engine, part_rows=PART, progress=False)
     killer.join()
     assert killed
     assert (run.rows, run.parts) == (ROWS, PARTS)
@@ -114,13 +115,7 @@ def test_a_killed_worker_and_a_killed_process_lose_no_row_and_double_none(
     wanted = score_frame(client, scored.drop(columns="score"), progress=False)["score"]
     assert np.abs(scored["score"] - wanted).max() < CLOSE
     assert scored["score"].std() > CLOSE
-    again = score_parquet(source, target, model=model, engine=ENGINE, part_rows=PART)
+    again = score_parquet(source, target, model=model, engine=engine, part_rows=PART)
     assert again.scored == 0
     with pytest.raises(InputError, match="another part_rows"):
-        score_parquet(source, target, model=model, engine=ENGINE, part_rows=PART + 1)
-
-
-def server_model() -> str:
-    from helpers.server import offline_model_path
-
-    return str(offline_model_path())
+        score_parquet(source, target, model=model, engine=engine, part_rows=PART + 1)

@@ -62,7 +62,7 @@ def test_the_tests_run_on_every_push_and_weekly_with_each_supported_python() -> 
     assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
     (step,) = (step for step in job["steps"] if "make test" in step.get("run", ""))
     assert 'PYTEST_FLAGS="$MORE"' in step["run"]
-    for flag in ("--all-hosted", "--kill-ray"):  # of conftest.py
+    for flag in ("--all-hosted", "--kills"):  # of conftest.py
         assert flag in step["env"]["MORE"]
         assert f'"{flag}"' in (REPOSITORY / "conftest.py").read_text("utf-8")
 
