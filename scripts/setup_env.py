@@ -255,7 +255,7 @@ def pip_settings(python):
     hashes would only break that of exact pins.
     """
     done = subprocess.run(
-        [str(python), "-m", "pip", "config", "list"],
+        [str(python), "-m", "pip", "--no-color", "config", "list"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,
