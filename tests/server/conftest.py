@@ -35,6 +35,14 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def kills_wanted(request: pytest.FixtureRequest) -> None:
+    """Skip what uses or kills Ray and kernels, unless it was asked for."""
+    # Ray starts within 30 seconds or not at all, which a busy machine does not promise.
+    if not request.config.getoption("--kills"):
+        pytest.skip("takes minutes and an idle machine: --kills")
+
+
+@pytest.fixture(scope="session")
 def scoring_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Give a small model with one label, whole and local."""
     return make_classifier(tmp_path_factory.mktemp("one_label"), labels=1)

@@ -26,16 +26,12 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 MARK = "KILLED_NOTEBOOK"
 # Cells that take long, and whose results the cells up to the kills do not need.
 MEASURED = {
-    "14": {14, 15, 17, 19, 27, 28, 29, 31, 44, 47, 49, 50, 56, 58},
+    "14": {"14", "15", "17", "19", "27", "28", "29", "31", "44", "47", "49", "50", "56", "58"},
     "15": {"0a4c9530", "4987fc89", "b2831ece"},
 }
-SERVING = {40, 42}
+SERVING = {"40", "42"}
 
-
-@pytest.fixture(autouse=True)
-def _wanted(request: pytest.FixtureRequest) -> None:
-    if not request.config.getoption("--kills"):
-        pytest.skip("takes minutes and an idle machine: --kills")
+pytestmark = pytest.mark.usefixtures("kills_wanted")
 
 
 class Kernel:
@@ -67,13 +63,12 @@ class Kernel:
         reply = self.client.execute_interactive(source, timeout=600, output_hook=lambda _: None)
         assert reply["content"]["status"] == "ok", (source, reply["content"])
 
-    def run_until(self, last: str, leave_out: set[object], during: Callable | None) -> None:
+    def run_until(self, last: str, leave_out: set[str], during: Callable | None) -> None:
         """Run the cells up to one; `during` tells when that has done enough, without its end."""
-        left_out = {f"{name:02}" if isinstance(name, int) else name for name in leave_out}
         for name, source in self.cells.items():
             if name == last:
                 break
-            if name not in left_out:
+            if name not in leave_out:
                 self.run(source)
         if during is None:
             self.run(self.cells[last])
@@ -149,7 +144,6 @@ def test_a_killed_kernel_leaves_nothing_that_stop_does_not_end(kernel_of, case: 
     os.kill(kernel.pid, signal.SIGKILL)
     stop = [sys.executable, "-m", "helpers", "stop"]
     subprocess.run(stop, env=kernel.env, check=True, capture_output=True, timeout=120)
-    gone = [process for process in kernel.processes() if process.pid != os.getpid()]
-    _, left = psutil.wait_procs(gone, timeout=120)
+    _, left = psutil.wait_procs(kernel.processes(), timeout=120)
     assert not left, [" ".join(process.cmdline()) for process in left]
     assert not kernel.titles()

@@ -20,16 +20,12 @@ from helpers.bulk import score_frame, score_parquet
 from helpers.errors import InputError
 from helpers.server import offline_model_path
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="no Ray here: make setup EXTRAS=scale"
-)
-
-
-@pytest.fixture(autouse=True)
-def _wanted(request: pytest.FixtureRequest) -> None:
-    # Ray starts within 30 seconds or not at all, which a busy machine does not promise.
-    if not request.config.getoption("--kills"):
-        pytest.skip("takes minutes and an idle machine: --kills")
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None, reason="no Ray here: make setup EXTRAS=scale"
+    ),
+    pytest.mark.usefixtures("kills_wanted"),
+]
 
 
 ROWS, PART, PARTS = 600, 80, 9

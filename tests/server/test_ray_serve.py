@@ -25,9 +25,12 @@ from helpers.client import ScoreClient
 from helpers.server import OFFLINE_MODEL_NAME, offline_model_path
 from helpers.server.server import ScoreServer
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="no Ray here: make setup EXTRAS=scale"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None, reason="no Ray here: make setup EXTRAS=scale"
+    ),
+    pytest.mark.usefixtures("kills_wanted"),
+]
 
 APP = Path(__file__).parents[2] / "deploy" / "ray" / "score_app.py"
 CLOSE = 0.02  # bfloat16 keeps eight bits, and what else is in a batch changes the rounding
@@ -65,13 +68,6 @@ REQUESTS: list[tuple[str, Any, int]] = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _wanted(request: pytest.FixtureRequest) -> None:
-    # Ray starts within 30 seconds or not at all, which a busy machine does not promise.
-    if not request.config.getoption("--kills"):
-        pytest.skip("takes minutes and an idle machine: --kills")
-
-
 @dataclass
 class Kernel:
     """A process that holds Ray, and where its deployment answers."""
@@ -81,7 +77,7 @@ class Kernel:
 
 
 @pytest.fixture(scope="module")
-def kernel(_wanted: None, server: ScoreServer) -> Iterator[Kernel]:
+def kernel(kills_wanted: None, server: ScoreServer) -> Iterator[Kernel]:
     """Give a kernel whose deployment is ready; kill it, and what is below it, at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
