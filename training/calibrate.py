@@ -21,13 +21,14 @@ from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from held_out import Task, held_out
+from held_out import held_out
+from helpers.search import JudgedSet
 from train_reranker import score
 
 QUERIES, DEPTH = 60, 10
 
 
-def labelled_pairs(judged: Task) -> list[tuple[str, str, bool]]:
+def labelled_pairs(judged: JudgedSet) -> list[tuple[str, str, bool]]:
     """The judged pairs of a set and what BM25 finds besides: query, document, relevant."""
     how = {"stemmer": Stemmer.Stemmer("english"), "stopwords": "en", "show_progress": False}
     index = bm25s.BM25()

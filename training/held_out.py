@@ -9,43 +9,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from pools import read_set
+from helpers.search import JudgedSet, load_judged
 
 KINDS = {"claims": "fool-me-twice", "health": "medquad", "computing": "sysadmin-qa"}
 LONG = "realtimeqa"
 LONG_WORDS = 400
 
 
-@dataclass(frozen=True)
-class Task:
-    """Documents and queries by id, and for each query its judged documents."""
-
-    name: str
-    documents: dict[str, str]
-    queries: dict[str, str]
-    judgments: dict[str, dict[str, int]]
-
-
-def task(folder: Path, most: int, name: str | None = None) -> Task:
-    """Read a set as a task of at most so many queries, drawn with a fixed seed."""
-    judged = read_set(folder)
-    kept = sorted(judged.queries)
-    if len(kept) > most:
-        kept = random.Random(0).sample(kept, most)
-    return Task(
-        name or folder.name,
-        {key: judged.document(key) for key in judged.texts},
-        {q: judged.queries[q] for q in kept},
-        {q: judged.judged[q] for q in kept},
-    )
-
-
-def long_task(folder: Path, most: int) -> Task:
+def long_set(folder: Path, most: int) -> JudgedSet:
     """Join the passages of a set, in a fixed random order, into long documents."""
-    short = task(folder, most)
+    short = load_judged(folder, max_queries=most)
     keys = sorted(short.documents)
     random.Random(0).shuffle(keys)
     place: dict[str, str] = {}
@@ -64,13 +40,13 @@ def long_task(folder: Path, most: int) -> Task:
         query: {place[d]: score for d, score in found.items() if score}
         for query, found in short.judgments.items()
     }
-    return Task("long", documents, short.queries, judgments)
+    return JudgedSet("long", documents, short.queries, judgments)
 
 
-def held_out(data: Path, most: int) -> Iterator[Task]:
-    """Make the held-out sets that the data folder has the texts for."""
+def held_out(data: Path, most: int) -> Iterator[JudgedSet]:
+    """Make the held-out sets that the data folder has the texts for, of at most so many queries."""
     for kind, name in KINDS.items():
         if (data / name).is_dir():
-            yield task(data / name, most, kind)
+            yield replace(load_judged(data / name, max_queries=most), name=kind)
     if (data / LONG).is_dir():
-        yield long_task(data / LONG, most)
+        yield long_set(data / LONG, most)

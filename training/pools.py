@@ -209,7 +209,7 @@ def joined_pool(name: str, judged: JudgedSet, most: int, rng: random.Random) -> 
         [[i] for i in range(len(queries))],
         [" ".join(p) for p in parts],
         parts=parts,
-        weight=0.7,
+        weight=1.4,
     )
 
 
@@ -234,17 +234,20 @@ def article_pool(judged: JudgedSet, most: int, rng: random.Random) -> Pool:
     )
 
 
-def answer_pool(folder: Path, judged: JudgedSet, most: int, rng: random.Random) -> Pool:
-    """Questions of SQuAD and the one sentence that holds the answer."""
+def answer_pool(name: str, folder: Path, judged: JudgedSet, most: int, rng: random.Random) -> Pool:
+    """Questions and the one sentence of their passage that holds the answer: single statements."""
     pairs = []
     for question in json_lines(folder / "queries.jsonl"):
         if question["_id"] not in judged.queries:
             continue
-        for sentence in sentences(judged.texts[question["para"]]):
-            if any(answer in sentence for answer in question["answers"]):
+        wanted = min(d for d, score in judged.judged[question["_id"]].items() if score > 0)
+        for sentence in sentences(judged.texts[wanted]):
+            if 4 <= len(sentence.split()) <= 60 and any(
+                answer in sentence for answer in question["answers"] if len(answer) > 2
+            ):
                 pairs.append((typed(question["text"], rng), sentence))
                 break
-    return pair_pool("squad-answers", True, rng.sample(pairs, min(most, len(pairs))))
+    return pair_pool(f"{name}-answers", True, rng.sample(pairs, min(most, len(pairs))))
 
 
 def cut_pool(name: str, judged: JudgedSet, times: int, rng: random.Random) -> Pool:
@@ -383,10 +386,12 @@ def load_pools(data: Path, seed: int) -> list[Pool]:
     if "squad-dev-1.1" in sets:
         squad = sets["squad-dev-1.1"]
         pools.append(article_pool(squad, 1200, rng))
-        pools.append(answer_pool(data / "squad-dev-1.1", squad, 2400, rng))
+        pools.append(answer_pool("squad", data / "squad-dev-1.1", squad, 6000, rng))
+    if "qed-nq" in sets:
+        pools.append(answer_pool("qed-nq", data / "qed-nq", sets["qed-nq"], 5000, rng))
     if (file := data / "squad-sentences" / "pairs.jsonl").is_file():
         pairs = [(p["query"], p["sentence"]) for p in json_lines(file)]
-        pools.append(pair_pool("squad-sentences", True, rng.sample(pairs, 1500), weight=0.5))
+        pools.append(pair_pool("squad-sentences", True, rng.sample(pairs, 3000), weight=0.4))
     pools += [title_pool(sets, rng), keyword_pool(sets, rng), docstring_pool(900, rng)]
     for pool in pools:
         if pool.name in SCIENCE:

@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--base", help="folder or hub name of the encoder (default: the package)")
     parser.add_argument("--second-teacher", help="folder or hub name of a larger bi-encoder")
     parser.add_argument("--work-dir", type=Path, default=WORK_DIR, help="default: %(default)s")
+    parser.add_argument("--pools", nargs="*", help="prepare only the pools of these names")
     parser.add_argument("--share", type=float, default=1.0, help="share of each pool's queries")
     parser.add_argument("--seed", type=int, default=40)
     parser.add_argument("--threads", type=int, help="threads of PyTorch (default: its own choice)")
@@ -188,6 +189,8 @@ def main() -> None:
     if options.second_teacher:
         teachers.append(Teacher(options.second_teacher, cache))
     for pool in load_pools(options.data, options.seed):
+        if options.pools and pool.name not in options.pools:
+            continue
         file = options.work_dir / "groups" / f"{pool.name}.pkl"
         if file.exists() and {t.name for t in teachers} <= read_groups(file).cosines.keys():
             continue
