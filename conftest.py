@@ -57,11 +57,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="photograph the notebooks in the browser, in both themes, into .artefacts/browser",
     )
     parser.addoption(
-        "--all-hosted",
-        action="store_true",
-        help="run 07 to 13, and not 01 to 06 alone, in a kernel as hosted platforms have it",
-    )
-    parser.addoption(
         "--kills",
         action="store_true",
         help="use Ray, and kill it and the kernels of 14 and 15 (minutes, an idle machine)",

@@ -1,6 +1,6 @@
 """Kernels with packages of their own, as on hosted platforms: vLLM serves beside them.
 
-01 to 06 run there as notebooks, from the first cell to the last; with `--all-hosted` 07 to 13 too.
+01 to 13 run there as notebooks, from the first cell to the last.
 """
 
 from __future__ import annotations
@@ -82,8 +82,7 @@ class Platform:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "notebook" not in metafunc.fixturenames:
         return
-    last = "13" if metafunc.config.getoption("--all-hosted") else "06"
-    paths = [path for path in notebook_paths() if "01" <= path.name[:2] <= last]
+    paths = [path for path in notebook_paths() if "01" <= path.name[:2] <= "13"]
     # Those that search have a kernel of their own; 01 stops the server that the others share.
     paths.sort(key=lambda path: (path.name[:2] in JUDGE_NOTEBOOKS, path.name[:2] == "01"))
     pairs = [("judge" if path.name[:2] in JUDGE_NOTEBOOKS else "", path) for path in paths]
