@@ -39,6 +39,7 @@ from helpers.search import (
 from helpers.server import base_encoder_path, offline_model_path
 
 Scorer = Callable[[pd.DataFrame], np.ndarray]
+Embed = Callable[[list[str]], np.ndarray]
 
 QUERIES, HELD_OUT_QUERIES, DEPTH, TUTORIAL_DEPTH = 300, 100, 50, 20
 FRANCE, BRAZIL = "What is the capital of France?", "What is the capital of Brazil?"
@@ -48,10 +49,11 @@ SEA, RIVERS = "Which river flows into the North Sea?", ("The Rhine rises", "The 
 SERVED_PAIRS = 200
 
 
-def runs_on_bm25(judged: JudgedSet, index: VectorIndex, scorers: dict[str, Scorer]) -> dict:
+def runs_on_bm25(judged: JudgedSet, encode: Embed, scorers: dict[str, Scorer]) -> dict:
     """Return BM25's run, and its first documents in the order of each scorer."""
     runs = {"BM25": Bm25Index(judged.documents).search(judged.queries, DEPTH)}
     pairs = candidates(judged.queries, judged.documents, runs["BM25"], depth=DEPTH)
+    index = VectorIndex(dict(zip(pairs.document_id, pairs.document, strict=True)), encode)
     for name, score in {"bi-encoder": index.similarities, **scorers}.items():
         runs[name] = rerank(runs["BM25"], pairs.assign(score=score(pairs)), DEPTH)
     return runs
@@ -80,7 +82,7 @@ def means(judged: JudgedSet, runs: dict) -> dict[str, float]:
     return found.to_dict()
 
 
-def tutorial_bars(scorers: dict[str, Scorer], encode: Callable) -> dict[str, bool]:
+def tutorial_bars(scorers: dict[str, Scorer], encode: Embed) -> dict[str, bool]:
     """Measure on the tutorial corpus; return each bar in words and whether it is met."""
     judged = load_judged()
     runs = tutorial_runs(judged, VectorIndex(judged.documents, encode), scorers)
@@ -162,8 +164,7 @@ def main() -> int:
         scorers = {"float32": in_float32, "served": as_served}
         met, rows = tutorial_bars(scorers, encode), {}
         for judged in sets:
-            index = VectorIndex(judged.documents, encode)
-            rows[judged.name] = means(judged, runs_on_bm25(judged, index, scorers))
+            rows[judged.name] = means(judged, runs_on_bm25(judged, encode, scorers))
         for name, score in scorers.items():
             met |= gain_bars(name, rows, [judged.name for judged in held]) | example_bars(
                 name, score
