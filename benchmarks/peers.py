@@ -92,7 +92,7 @@ def ours_int8(task: Task) -> list[Measurement]:
     begun = time.perf_counter()
     with ScoreServer(OFFLINE_MODEL_NAME, port=0, python=sys.executable, precision="int8") as server:
         ready = time.perf_counter() - begun
-        with _patient_client(server.url) as client:
+        with _patient_client(server.url, server.model) as client:
             return [_served(OURS_INT8, client, ready, OUR_REQUESTS, task)]
 
 
@@ -151,7 +151,8 @@ def sentence_transformers(name: str, dtype: str, task: Task) -> list[Measurement
         task_path.write_text(json.dumps(content), "utf-8")
         done = subprocess.run(
             [python, str(BENCHMARKS / "in_process.py"), task_path, result_path],
-            env=inherited_environment(python),
+            # A script's own folder is not searched by itself: see `inherited_environment`.
+            env=inherited_environment(python) | {"PYTHONPATH": str(BENCHMARKS)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -309,8 +310,8 @@ def _setting(batch_size: int, concurrency: int) -> str:
     return f"{batch_size} × {concurrency}"
 
 
-def _patient_client(url: str) -> ScoreClient:
-    return ScoreClient(url, model=OFFLINE_MODEL_NAME, timeout=REQUEST_SECONDS)
+def _patient_client(url: str, model: str = OFFLINE_MODEL_NAME) -> ScoreClient:
+    return ScoreClient(url, model=model, timeout=REQUEST_SECONDS)
 
 
 @contextmanager
