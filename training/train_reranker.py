@@ -32,11 +32,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from encoder_vectors import EncoderVectors, Layers
 from forward import Forward
 from groups import GROUP, WORK_DIR, Draw
-from prepare import packaged_encoder
+from helpers.server import base_encoder_path
+from helpers.server.model import layers_in
 
 MAX_TOKENS, MAX_QUERY = 512, 128
 BLOCK_TOKENS = 3072  # tokens, with padding, that go through the model at once
@@ -45,6 +47,8 @@ SMALL_BLOCK = 700  # ... unless the block has fewer tokens than this
 CHUNK = 8  # groups between two backward passes: few, so that what they keep stays small
 LONGEST_STEP = 60.0  # seconds: a step that took longer was paused
 MEAN_DECAY = 0.995  # of the running mean of the weights, a step
+VECTORS_WEIGHT = 4.0  # of the distance from the encoder's vectors in the loss, at the beginning
+QUIET_FILE = "quiet.npy"  # in the folder that grow.py wrote: what `EncoderVectors` calls quiet
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -58,6 +62,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=41)
     parser.add_argument("--save-minutes", type=float, default=4.0)
+    parser.add_argument(
+        "--vectors",
+        type=float,
+        default=0.0,
+        help="share of the run in which the encoder's own vectors are wanted too, less and less;"
+        " for what grow.py wrote (default: %(default)s)",
+    )
     parser.add_argument("--threads", type=int, help="threads of PyTorch (default: its own choice)")
     parser.add_argument("--resume", action="store_true")
     return parser.parse_args()
@@ -65,18 +76,36 @@ def parse_arguments() -> argparse.Namespace:
 
 def build_model(base: str, start: Path | None):
     """Return the encoder with one output, its weights those of `start` if one is given."""
-    model = AutoModelForSequenceClassification.from_pretrained(
+    config = AutoConfig.from_pretrained(
         base, num_labels=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
+    weights = {}
     if start:
         file = next(start.glob("*.safetensors"))
         weights = {name: value.float() for name, value in load_file(file).items()}
+        config.num_hidden_layers = layers_in(weights)
+    model = AutoModelForSequenceClassification.from_pretrained(base, config=config)
+    if start:
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
         if unknown:
             raise ValueError(f"{file} has weights that the model lacks: {unknown[:3]}")
     model.requires_grad_(True)
     model.bert.embeddings.requires_grad_(False)
+    model.bert.embeddings.token_type_embeddings.requires_grad_(True)
     return model
+
+
+def vector_target(base: str, start: Path | None, device: str) -> EncoderVectors:
+    """Return the encoder's vectors as a target for a model that grow.py wrote.
+
+    Raises:
+        ValueError: Another program wrote it.
+    """
+    if not start or not (start / QUIET_FILE).is_file():
+        raise ValueError("--vectors needs --start-from with a folder that grow.py wrote.")
+    encoder = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    quiet = torch.from_numpy(np.load(start / QUIET_FILE)).to(device)
+    return EncoderVectors(encoder.requires_grad_(False).to(device), quiet)
 
 
 def blocks_of(pairs, special: tuple[int, int]):
@@ -119,8 +148,28 @@ def score(model, pairs, special: tuple[int, int], device: str):
         places.append(block)
         logits.append(forward.logits(*(x.to(device) for x in inputs)))
         tokens += inputs[0].numel()
+    return in_order(logits, places), tokens
+
+
+def score_and_compare(model, pairs, special: tuple[int, int], device: str, target: EncoderVectors):
+    """Return what `score` does, and the distance from the encoder's vectors."""
+    forward = Layers(model)
+    places, logits, tokens, distance = [], [], 0, 0.0
+    for block, inputs in blocks_of(pairs, special):
+        inputs = tuple(x.to(device) for x in inputs)
+        vectors = forward.every(*inputs)
+        far = target.distance(vectors, target.alone(*inputs)[0], inputs[2])
+        distance = distance + far * len(block) / len(pairs)
+        places.append(block)
+        logits.append(forward.logits_of(vectors[-1]))
+        tokens += inputs[0].numel()
+    return in_order(logits, places), tokens, distance
+
+
+def in_order(logits: list[torch.Tensor], places: list[list[int]]) -> torch.Tensor:
+    """Put the blocks' logits back where their pairs were."""
     back = torch.from_numpy(np.argsort(np.concatenate(places)))
-    return torch.cat(logits)[back.to(device)], tokens
+    return torch.cat(logits)[back.to(logits[0].device)]
 
 
 def loss_of(logits, order, likely):
@@ -161,7 +210,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(options.seed)
-    base = options.base or packaged_encoder()
+    base = options.base or str(base_encoder_path())
     tokenizer = AutoTokenizer.from_pretrained(base, model_max_length=MAX_TOKENS)
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     draw = Draw(options.work_dir / "groups", options.seed)
@@ -184,9 +233,11 @@ def main() -> None:
         draw.rng.seed(f"{options.seed} {step}")
         print(f"going on from step {step}", flush=True)
 
+    target = vector_target(base, options.start_from, device) if options.vectors else None
     length, saved, recent = 60 * options.minutes, spent, []
     while spent < length:
         began = time.monotonic()
+        closeness = VECTORS_WEIGHT * (1 - spent / length / options.vectors) if target else 0.0
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(options.learning_rate, step, spent / length)
         groups = [draw.group() for _ in range(options.groups)]
@@ -197,10 +248,14 @@ def main() -> None:
             chunk = groups[start : start + CHUNK]
             targets = torch.from_numpy(np.array([t for _, t in chunk], np.float32)).to(device)
             pairs = [pair for group, _ in chunk for pair in group]
-            logits, read = score(model, pairs, special, device)
+            far = 0.0
+            if closeness > 0:
+                logits, read, far = score_and_compare(model, pairs, special, device, target)
+            else:
+                logits, read = score(model, pairs, special, device)
             logits = logits.view(len(chunk), GROUP)
             loss = loss_of(logits, targets[:, 0], targets[:, 1]) * len(chunk) / options.groups
-            loss.backward()
+            (loss + closeness * far * len(chunk) / options.groups).backward()
             mean_loss += loss.item()
             firsts += (logits.argmax(1) == 0).sum().item() / options.groups
             tokens += read

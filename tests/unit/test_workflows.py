@@ -62,8 +62,10 @@ def test_the_tests_run_on_every_push_and_weekly_with_each_supported_python() -> 
     assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
     (step,) = (step for step in job["steps"] if "make test" in step.get("run", ""))
     assert 'PYTEST_FLAGS="$MORE"' in step["run"]
-    assert "--kills" in step["env"]["MORE"]
-    assert '"--kills"' in (REPOSITORY / "conftest.py").read_text("utf-8")
+    options = (REPOSITORY / "conftest.py").read_text("utf-8")
+    for flag in ("--kills", "--own-kernels"):
+        assert flag in step["env"]["MORE"]
+        assert f'"{flag}"' in options
 
 
 def test_the_site_follows_a_run_that_passed_and_names_its_date() -> None:

@@ -17,7 +17,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -198,11 +198,21 @@ def merge(base: Path, trained: Path, target: Path) -> None:
         "architectures": ["BertForSequenceClassification"],
         "id2label": {"0": "RELEVANT"},
         "label2id": {"RELEVANT": 0},
+        "num_hidden_layers": layers_in(model),
         "num_labels": 1,
     }
     (target / "config.json").write_text(json.dumps(config, indent=2), "utf-8")
     for name in TOKENIZER_FILES:
         shutil.copyfile(base / name, target / name)
+
+
+def layers_in(names: Iterable[str]) -> int:
+    """Return how many layers weights have, by their names in a BertForSequenceClassification.
+
+    >>> layers_in(f"bert.encoder.layer.{place}.output.dense.bias" for place in range(7))
+    7
+    """
+    return 1 + max(int(name.split(".")[3]) for name in names if ".layer." in name)
 
 
 def _trained_file(trained: Path) -> Path:

@@ -1,0 +1,266 @@
+"""Build a cross-encoder that begins as good as its bi-encoder, and write its model folder.
+
+    python training/prepare.py --data DATA
+    python training/grow.py --minutes 18
+    python training/train_reranker.py --start-from WORK/grown --vectors 0.5 --minutes 60
+
+A bi-encoder reads query and document apart and compares the means of their last vectors. Seven
+layers can do the same in one pass over both texts. The encoder's six learn to read them apart,
+though they lie side by side: token by token, their vectors are to be those that the encoder has
+when it reads a text alone. Then a seventh is set on top. Its attention brings the means of both
+texts to the first token, and its feed-forward part multiplies them: gelu(x) + gelu(-x) is nearly
+a square, and ab = ((a + b)^2 - (a - b)^2) / 4. What is inexact in it is learned from the encoder's
+cosine. From there, training has only to learn what a bi-encoder cannot see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from encoder_vectors import EncoderVectors, Layers
+from groups import RELEVANT_COSINE, TEACHER_SCALE, WORK_DIR, Draw
+from helpers.server import base_encoder_path
+from train_reranker import MAX_TOKENS, QUIET_FILE, blocks_of, learning_rate
+
+GROUPS = 8  # queries a step, and a sample has so many steps' worth:
+SAMPLE = 10
+READING_SHARE = 0.55  # of the minutes; the rest is for the comparison
+RATES = (5e-4, 1.5e-4)  # learning rates of the two
+COSINE_WEIGHT = 0.015  # of the squared error of a logit, beside the distance of the vectors
+OWN_TEXT = 4.0  # logits of attention by which the text that a head shall read leads
+MEAN_GAIN = 10.0  # how much the means outweigh the first token's own vector
+SQUARE_SCALE = 0.5  # of what goes into the squares: small enough to be near the parabola
+PRODUCT_SCALE = 0.1  # of what comes out of them
+
+Blocks = Callable[[], Iterator]
+
+
+def quiet_direction(encoder, blocks: Iterator) -> torch.Tensor:
+    """Return the unit vector along which the encoder's last vectors vary least.
+
+    Where they do not vary at all, a norm forbids it: such directions are of no use.
+    """
+    forward, vectors = Layers(encoder), []
+    for _, (ids, _, mask) in blocks:
+        last = forward.every(ids, torch.zeros_like(ids), mask)[-1]
+        vectors.append(last[mask.bool()].float())
+    spread = torch.linalg.eigh(torch.cov(torch.cat(vectors).T))
+    return spread.eigenvectors[:, int((spread.eigenvalues < 1e-4).sum())]
+
+
+def segment_means(x, kinds, mask) -> list[torch.Tensor]:
+    """Return the means of the queries' and of the documents' vectors, each (rows, width)."""
+    shares = [(mask - kinds).float(), kinds.float()]
+    return [torch.einsum("rtw,rt->rw", x, s) / s.sum(1, keepdim=True) for s in shares]
+
+
+def readout(x: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weights and the bias with which x tells what is wanted, by ridge regression."""
+    padded = torch.cat([x, torch.ones(len(x), 1)], 1)
+    ridge = 0.1 * torch.eye(padded.shape[1])
+    solved = torch.linalg.solve(padded.T @ padded + ridge, padded.T @ wanted)
+    return solved[:-1], solved[-1]
+
+
+def set_comparison(layer, x, kinds, means, heads: int) -> None:
+    """Make a layer write into the first token's last feature how alike the two texts' means are.
+
+    Args:
+        layer: Changed in place.
+        x: Vectors that come into the layer: (tokens, width).
+        kinds: -1 for a query's tokens, 1 for a document's.
+        means: Means of texts, of length 1: (texts, width). Their principal components count.
+        heads: Attention heads; the first half reads the query, the second the document.
+    """
+    for part in layer.modules():
+        for name, tensor in part.named_parameters(recurse=False):
+            tensor.fill_(1.0 if isinstance(part, torch.nn.LayerNorm) and name == "weight" else 0.0)
+    width = x.shape[1]
+    size, half = width // heads, width // 2
+    kept = half - 1  # components of each mean; the last feature is for the result
+    weight, bias = readout(x, kinds)
+    own, strength = layer.attention.self, math.sqrt(OWN_TEXT * math.sqrt(size))
+    for head in range(heads):
+        last = (head + 1) * size - 1
+        own.query.bias[last] = strength * (-1 if head < heads // 2 else 1)
+        own.key.weight[last], own.key.bias[last] = strength * weight, strength * bias
+    components = torch.linalg.eigh(means.T @ means).eigenvectors.flip(1)[:, :kept]
+    # Turned at random, so that no feature is much larger than another.
+    turn, _ = torch.linalg.qr(torch.randn(kept, kept))
+    own.value.weight[:kept] = turn @ components.T
+    own.value.weight[half : half + kept] = turn @ components.T
+    layer.attention.output.dense.weight.copy_(MEAN_GAIN * torch.eye(width))
+
+    up, down = layer.intermediate.dense.weight, layer.output.dense.weight
+    features = torch.arange(kept)
+    for turn, (a, b) in enumerate(((1, 1), (-1, -1), (1, -1), (-1, 1))):
+        rows = features + turn * kept
+        up[rows, features] = SQUARE_SCALE * a
+        up[rows, features + half] = SQUARE_SCALE * b
+        down[width - 1, rows] = PRODUCT_SCALE if turn < 2 else -PRODUCT_SCALE
+    # The units left over begin with small random weights, so that training can use them.
+    up[4 * kept :].normal_(std=0.02)
+
+
+def set_head(model, last: torch.Tensor, wanted: torch.Tensor) -> None:
+    """Make pooler and classifier turn the first token's last feature into the wanted logits."""
+    width = len(model.bert.pooler.dense.weight)
+    pooler, head = model.bert.pooler.dense, model.classifier
+    scale = 0.5 / last.std()
+    pooler.weight.normal_(std=0.02)
+    pooler.weight[0] = 0
+    pooler.weight[0, width - 1] = scale
+    pooler.bias.zero_()
+    pooler.bias[0] = -scale * last.mean()
+    pooled = torch.tanh(scale * (last - last.mean()))
+    slope = torch.cov(torch.stack([pooled, wanted]))[0, 1] / pooled.var()
+    head.weight.zero_()
+    head.weight[0, 0] = slope
+    head.bias[0] = wanted.mean() - slope * pooled.mean()
+
+
+@torch.no_grad()
+def add_layer(reader, target: EncoderVectors, blocks: Iterator):
+    """Return a cross-encoder of one layer more than `reader`, which compares its texts' means."""
+    count = reader.config.num_hidden_layers
+    config = copy.deepcopy(reader.config)
+    config.num_hidden_layers = count + 1
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+    model = AutoModelForSequenceClassification.from_config(config).to(reader.device)
+    model.load_state_dict(reader.state_dict(), strict=False)
+    sample = [inputs for _, inputs in blocks]
+    forward, x, kinds, means, wanted = Layers(model), [], [], [], []
+    for inputs in sample:
+        vectors = forward.every(*inputs)[count - 1].float()
+        inside = inputs[2].bool()
+        x.append(vectors[inside])
+        kinds.append(2.0 * inputs[1][inside] - 1)
+        means += segment_means(vectors, *inputs[1:])
+        wanted.append(logit_of(target.alone(*inputs)[1]))
+    means = F.normalize(torch.cat(means))
+    means -= (means @ target.quiet)[:, None] * target.quiet
+    layer = model.bert.encoder.layer[count]
+    heads = config.num_attention_heads
+    set_comparison(layer, torch.cat(x), torch.cat(kinds), means, heads)
+    # Twice: once to see where the products lie, and once with these in the middle.
+    for _ in range(2):
+        forward = Layers(model)
+        found = torch.cat([forward.every(*inputs)[-1][:, 0, -1].float() for inputs in sample])
+        products = torch.cat([product_of(forward, layer, inputs) for inputs in sample])
+        layer.output.dense.bias[-1] -= products.mean()
+    set_head(model, found, torch.cat(wanted))
+    agreed = np.corrcoef(found.cpu(), torch.cat(wanted).cpu())[0, 1]
+    print(f"as built: correlation with the encoder's cosine {agreed:.3f}", flush=True)
+    return model
+
+
+def product_of(forward: Layers, layer, inputs) -> torch.Tensor:
+    """Return what a layer's feed-forward part adds to the first token's last feature."""
+    forward.every(*inputs)
+    first = forward.normed[-2][:, 0].float()
+    return layer.output.dense(F.gelu(layer.intermediate.dense(first)))[:, -1]
+
+
+def logit_of(cosine: torch.Tensor) -> torch.Tensor:
+    """Return the logit that a cosine of the encoder counts as."""
+    return TEACHER_SCALE * (cosine - RELEVANT_COSINE)
+
+
+def fit(model, target: EncoderVectors, blocks: Blocks, minutes: float, rate: float) -> None:
+    """Train a model to have the encoder's vectors, and its cosine, as logits.
+
+    Where the model has as many layers as the encoder, it is the means of the vectors that are
+    compared; where it has one more, the head's logits.
+    """
+    whole = len(model.bert.encoder.layer) > len(target.encoder.bert.encoder.layer)
+    model.requires_grad_(True)
+    model.bert.embeddings.requires_grad_(False)
+    model.bert.embeddings.token_type_embeddings.requires_grad_(True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0, fused=True)
+    spent, step, length, recent = 0.0, 0, 60 * minutes, []
+    while spent < length:
+        began = time.monotonic()
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(rate, step, spent / length)
+        optimiser.zero_grad(set_to_none=True)
+        drawn = list(blocks())
+        count, seen = sum(len(places) for places, _ in drawn), []
+        for places, inputs in drawn:
+            wanted, cosine = target.alone(*inputs)
+            forward = Layers(model)
+            got = forward.every(*inputs)
+            distance = target.distance(got, wanted, inputs[2])
+            if whole:
+                logits = forward.logits_of(got[-1])
+            else:
+                x = got[-1].float()
+                x = x - (x @ target.quiet)[..., None] * target.quiet
+                logits = logit_of(F.cosine_similarity(*segment_means(x, *inputs[1:])))
+            error = (logits - logit_of(cosine)).square().mean()
+            ((distance + COSINE_WEIGHT * error) * len(places) / count).backward()
+            seen.append((distance.item(), error.item()))
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        step += 1
+        spent += time.monotonic() - began
+        recent.append(np.mean(seen, 0))
+        if step % 25 == 0:
+            distance, error = np.mean(recent, 0)
+            print(
+                f"step {step}  vectors {distance:.3f}  logits off by {error**0.5:.2f}"
+                f"  {(length - spent) / 60:.1f} min left",
+                flush=True,
+            )
+            recent = []
+
+
+def main() -> None:
+    """Fit the reading, add the layer that compares, fit both, and write the model."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--work-dir", type=Path, default=WORK_DIR, help="default: %(default)s")
+    parser.add_argument("--minutes", type=float, default=18.0, help="length of the fit")
+    parser.add_argument("--seed", type=int, default=43)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    base = base_encoder_path()
+    tokenizer = AutoTokenizer.from_pretrained(base, model_max_length=MAX_TOKENS)
+    special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    draw = Draw(options.work_dir / "groups", options.seed)
+
+    def blocks(steps: int = 1) -> Iterator:
+        """Draw pairs, and put them on the device in blocks of a like length."""
+        pairs = [pair for _ in range(steps * GROUPS) for pair in draw.group()[0]]
+        for places, inputs in blocks_of(pairs, special):
+            yield places, tuple(part.to(device) for part in inputs)
+
+    def load():
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+        return model.requires_grad_(False).to(device)
+
+    encoder, reader = load(), load()
+    target = EncoderVectors(encoder, quiet_direction(encoder, blocks(SAMPLE)))
+    kinds = reader.bert.embeddings.token_type_embeddings.weight
+    kinds[1] = kinds[0] + target.quiet
+    fit(reader, target, blocks, READING_SHARE * options.minutes, RATES[0])
+    model = add_layer(reader, target, blocks(SAMPLE))
+    fit(model, target, blocks, (1 - READING_SHARE) * options.minutes, RATES[1])
+    folder = options.work_dir / "grown"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    np.save(folder / QUIET_FILE, target.quiet.cpu().numpy())
+
+
+if __name__ == "__main__":
+    main()
