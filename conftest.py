@@ -100,22 +100,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_made] = []
     if hasattr(config, "workerinput"):
         os.environ["SCORE_STATE_DIR"] = config.workerinput[STATE]
-        take_share_of_cores(config.workerinput["workerid"], config.workerinput["workercount"])
     elif not Path(os.environ.get("SCORE_STATE_DIR", "")).name.startswith(PREFIX):
         # Else it is a run that another test started: that one shares the folder it was given.
         os.environ["SCORE_STATE_DIR"] = make_folder(config)
-
-
-def take_share_of_cores(worker: str, workers: int) -> None:
-    """Keep this process, and all that it starts, on its own share of the cores.
-
-    Two servers whose threads wait for each other on the same cores take longer than one after the
-    other.
-    """
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        if share := cores[int(worker.removeprefix("gw")) :: workers]:
-            os.sched_setaffinity(0, share)
 
 
 @pytest.hookimpl(optionalhook=True)

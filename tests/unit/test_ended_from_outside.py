@@ -24,7 +24,8 @@ def test_that_takes_its_time(server):
 def test_a_run_that_is_terminated_runs_the_ends_of_its_fixtures(tmp_path):
     (tmp_path / "test_slow.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]")
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    folders = [str(REPOSITORY / name) for name in (".", "tests", "scripts")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
     command = [sys.executable, "-m", "pytest", "-s", "-p", "conftest", str(tmp_path)]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=-1, text=True) as run:
         assert run.stdout is not None
