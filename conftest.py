@@ -53,13 +53,6 @@ TOLERANCE = 0.03
 # With the spaces before it, because columns are padded to the widest number. Version numbers and
 # addresses (two dots or more) are none.
 NUMBER = re.compile(r" *(?<![\w.])[-+]?\d+\.\d+(?:e[-+]?\d+)?(?!\.?\w)")
-# The last cell of a notebook in a hosted platform's kernel; elsewhere it has nothing to look at.
-KERNEL_FOLDER = "SCORE_TESTS_KERNEL"
-LOOK_AT_KERNEL = f"""
-import os, runpy
-if {KERNEL_FOLDER!r} in os.environ:
-    runpy.run_path(os.environ[{KERNEL_FOLDER!r}] + "/{hosted_kernel.LOOK}")
-"""
 LOAD = re.compile(r"^# %load (solutions/\d\d_exercise_\d+\.py)$", re.MULTILINE)
 
 
@@ -144,7 +137,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not item.config.option.own_kernels and "01" <= book.path.name[:2] <= "13":
             if place + 1 == len(items) or items[place + 1].parent is not book:
                 book.setup = partial(set_up_hosted, book)
-                items.insert(place + 1, further_cell(item, "its kernel", LOOK_AT_KERNEL))
+                items.insert(place + 1, further_cell(item, "its kernel", hosted_kernel.LAST_CELL))
             if item.cell_num == 0:
                 item.options["check"] = False  # it installs the collection there, and says so
         if named := LOAD.search(item.cell.source):
@@ -174,7 +167,6 @@ def set_up_hosted(book: IPyNbFile) -> None:
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
-        patch.setenv(KERNEL_FOLDER, str(folder))
         timeout = book.config.option.nbval_kernel_startup_timeout
         book.kernel = RunningKernel("hosted", str(book.path.parent), timeout)
     book.setup_sanitize_files()

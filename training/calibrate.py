@@ -55,7 +55,7 @@ def logits_of(folder: Path, pairs: list[tuple[str, str, bool]]) -> np.ndarray:
     rows = [np.array(row, np.int64) for row in ids]
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     with torch.inference_mode():
-        logits, _ = score(model, list(zip(rows[::2], rows[1::2], strict=True)), special, "cpu")
+        logits, *_ = score(model, list(zip(rows[::2], rows[1::2], strict=True)), special, "cpu")
     return logits.numpy()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from forward import Forward
+from forward import Forward, mean_vectors
 
 LAST_WEIGHT = 2.0  # of the last layer in the loss; the others have 1
 KIND_SHIFT = 1.5  # length of what a document's last vectors have on top, to be told by
@@ -33,11 +33,6 @@ class Layers(Forward):
         self.normed = []
         self.hidden(ids, kinds, mask)
         return self.normed[1::2]
-
-    def logits_of(self, last: torch.Tensor) -> torch.Tensor:
-        """Return one float32 logit a row, given the vectors after the last layer."""
-        pooled = torch.tanh(F.linear(last[:, 0], *self.pooler))
-        return F.linear(pooled.float(), self.head.weight, self.head.bias).squeeze(-1)
 
 
 def side_by_side(ids, kinds, mask) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -77,11 +72,9 @@ class EncoderVectors:
     def alone(self, ids, kinds, mask) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Return the encoder's vectors at the tokens of each pair, by layer, and the cosines."""
         sides = side_by_side(ids, kinds, mask)
-        zeros = [torch.zeros_like(block) for block, _ in sides]
         forward = Layers(self.encoder)
         of_queries, of_documents = (
-            forward.every(block, zero, inside)
-            for (block, inside), zero in zip(sides, zeros, strict=True)
+            forward.every(block, torch.zeros_like(block), inside) for block, inside in sides
         )
         firsts, lengths = (mask - kinds).sum(1).tolist(), mask.sum(1).tolist()
         layers = []
@@ -92,7 +85,7 @@ class EncoderVectors:
                 whole[row, first:last] = document[row, 1 : last - first + 1]
             layers.append(whole)
         means = [
-            (vectors[-1].float() * inside[:, :, None]).sum(1) / inside.sum(1, keepdim=True)
+            mean_vectors(vectors[-1], inside)
             for vectors, (_, inside) in zip((of_queries, of_documents), sides, strict=True)
         ]
         layers[-1] = layers[-1].float() + KIND_SHIFT * kinds[:, :, None] * self.quiet

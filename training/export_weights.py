@@ -2,10 +2,10 @@
 
     python training/export_weights.py WORK/model src/helpers/offline_reranker
 
-The training leaves the embeddings as they are, but for the two vectors that tell a query's tokens
-from a document's, so they stay out. What is written to
-`TARGET/weights.safetensors` has the names that transformers gives to the weights of a
-BertForSequenceClassification with one output; they replace those of the encoder, or are added.
+The training leaves the embeddings as they are, so they stay out, but for the two vectors that tell
+a query's tokens from a document's. What is written to `TARGET/weights.safetensors` has the names
+that transformers gives to the weights of a BertForSequenceClassification with one output; they
+replace those of the encoder, or are added.
 """
 
 from __future__ import annotations

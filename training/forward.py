@@ -43,9 +43,9 @@ class Forward:
         ]
         self.pooler = rounded(kind, model.bert.pooler.dense)
 
-    def logits(self, ids, kinds, mask):
-        """Return one float32 logit a row; the arguments are those of `hidden`."""
-        pooled = torch.tanh(F.linear(self.hidden(ids, kinds, mask)[:, 0], *self.pooler))
+    def logits(self, last):
+        """Return one float32 logit a row, given the vectors after the last layer."""
+        pooled = torch.tanh(F.linear(last[:, 0], *self.pooler))
         return F.linear(pooled.float(), self.head.weight, self.head.bias).squeeze(-1)
 
     def hidden(self, ids, kinds, mask):
@@ -74,6 +74,11 @@ class Forward:
 
     def _norm(self, x, weights):
         return F.layer_norm(x, x.shape[-1:], *weights, self.epsilon)
+
+
+def mean_vectors(x, mask):
+    """Return the mean of each row's vectors in float32, of those where the mask is 1."""
+    return (x.float() * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
 
 
 def attend(query, key, value, padding):

@@ -28,9 +28,10 @@ import torch.nn.functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from encoder_vectors import EncoderVectors, Layers
+from forward import mean_vectors
 from groups import RELEVANT_COSINE, TEACHER_SCALE, WORK_DIR, Draw
 from helpers.server import base_encoder_path
-from train_reranker import MAX_TOKENS, QUIET_FILE, blocks_of, learning_rate
+from train_reranker import MAX_TOKENS, QUIET_FILE, blocks_of, learning_rate, trainable
 
 GROUPS = 8  # queries a step, and a sample has so many steps' worth:
 SAMPLE = 10
@@ -60,8 +61,7 @@ def quiet_direction(encoder, blocks: Iterator) -> torch.Tensor:
 
 def segment_means(x, kinds, mask) -> list[torch.Tensor]:
     """Return the means of the queries' and of the documents' vectors, each (rows, width)."""
-    shares = [(mask - kinds).float(), kinds.float()]
-    return [torch.einsum("rtw,rt->rw", x, s) / s.sum(1, keepdim=True) for s in shares]
+    return [mean_vectors(x, mask - kinds), mean_vectors(x, kinds)]
 
 
 def readout(x: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,12 +152,11 @@ def add_layer(reader, target: EncoderVectors, blocks: Iterator):
     layer = model.bert.encoder.layer[count]
     heads = config.num_attention_heads
     set_comparison(layer, torch.cat(x), torch.cat(kinds), means, heads)
-    # Twice: once to see where the products lie, and once with these in the middle.
-    for _ in range(2):
-        forward = Layers(model)
-        found = torch.cat([forward.every(*inputs)[-1][:, 0, -1].float() for inputs in sample])
-        products = torch.cat([product_of(forward, layer, inputs) for inputs in sample])
-        layer.output.dense.bias[-1] -= products.mean()
+    forward = Layers(model)
+    products = torch.cat([product_of(forward, layer, inputs) for inputs in sample])
+    layer.output.dense.bias[-1] -= products.mean()
+    forward = Layers(model)
+    found = torch.cat([forward.every(*inputs)[-1][:, 0, -1].float() for inputs in sample])
     set_head(model, found, torch.cat(wanted))
     agreed = np.corrcoef(found.cpu(), torch.cat(wanted).cpu())[0, 1]
     print(f"as built: correlation with the encoder's cosine {agreed:.3f}", flush=True)
@@ -183,10 +182,7 @@ def fit(model, target: EncoderVectors, blocks: Blocks, minutes: float, rate: flo
     compared; where it has one more, the head's logits.
     """
     whole = len(model.bert.encoder.layer) > len(target.encoder.bert.encoder.layer)
-    model.requires_grad_(True)
-    model.bert.embeddings.requires_grad_(False)
-    model.bert.embeddings.token_type_embeddings.requires_grad_(True)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = list(trainable(model).values())
     optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0, fused=True)
     spent, step, length, recent = 0.0, 0, 60 * minutes, []
     while spent < length:
@@ -202,7 +198,7 @@ def fit(model, target: EncoderVectors, blocks: Blocks, minutes: float, rate: flo
             got = forward.every(*inputs)
             distance = target.distance(got, wanted, inputs[2])
             if whole:
-                logits = forward.logits_of(got[-1])
+                logits = forward.logits(got[-1])
             else:
                 x = got[-1].float()
                 x = x - (x @ target.quiet)[..., None] * target.quiet

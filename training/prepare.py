@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from forward import Forward, number_type
+from forward import Forward, mean_vectors, number_type
 from groups import WORK_DIR, Groups, read_groups, write_groups
 from helpers.server import base_encoder_path
 from pools import Pool, load_pools, sample_pool
@@ -84,8 +84,8 @@ class BertTeacher(Teacher):
             rows = [ids[i] + [0] * (width - len(ids[i])) for i in order[start : start + 32]]
             block = torch.tensor(rows, device=self.device)
             mask = (block != 0).long()
-            hidden = self.forward.hidden(block, torch.zeros_like(block), mask).float()
-            result.append((hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True))
+            hidden = self.forward.hidden(block, torch.zeros_like(block), mask)
+            result.append(mean_vectors(hidden, mask))
         return torch.cat(result)[torch.tensor(np.argsort(order))]
 
 

@@ -3,8 +3,8 @@
 The encoder was trained to place a query and its document close to each other, each read alone. That
 similarity, joined with BM25's, is the teacher: the cross-encoder, which reads both texts together,
 learns to order documents as the teacher does, and to place above them the document that a person
-wrote the query for. The teacher makes it general, the labels make it precise. All weights but the
-embeddings are trained.
+wrote the query for. The teacher makes it general, the labels make it precise. All weights are
+trained but the embeddings, and of these what tells a query's tokens from a document's.
 
     python training/prepare.py --data DATA
     python training/train_reranker.py --start-from FOLDER --minutes 100
@@ -35,7 +35,6 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from encoder_vectors import EncoderVectors, Layers
-from forward import Forward
 from groups import GROUP, WORK_DIR, Draw
 from helpers.server import base_encoder_path
 from helpers.server.model import layers_in
@@ -89,10 +88,15 @@ def build_model(base: str, start: Path | None):
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
         if unknown:
             raise ValueError(f"{file} has weights that the model lacks: {unknown[:3]}")
+    return model
+
+
+def trainable(model) -> dict[str, torch.nn.Parameter]:
+    """Let all weights learn but the embeddings, save what tells a query from a document."""
     model.requires_grad_(True)
     model.bert.embeddings.requires_grad_(False)
     model.bert.embeddings.token_type_embeddings.requires_grad_(True)
-    return model
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def vector_target(base: str, start: Path | None, device: str) -> EncoderVectors:
@@ -140,36 +144,33 @@ def blocks_of(pairs, special: tuple[int, int]):
         yield block, tuple(map(torch.from_numpy, (ids, kinds, mask)))
 
 
-def score(model, pairs, special: tuple[int, int], device: str):
-    """Return the pairs' logits, in their order, and the number of tokens read."""
-    forward = Forward(model)
-    places, logits, tokens = [], [], 0
-    for block, inputs in blocks_of(pairs, special):
-        places.append(block)
-        logits.append(forward.logits(*(x.to(device) for x in inputs)))
-        tokens += inputs[0].numel()
-    return in_order(logits, places), tokens
+def score(model, pairs, special: tuple[int, int], device: str, target=None):
+    """Score pairs, and see how far the vectors on the way are from the encoder's.
 
+    Args:
+        model: A BertForSequenceClassification with one output.
+        pairs: Token ids of queries and documents.
+        special: The ids of [CLS] and [SEP].
+        device: Where the model is.
+        target: The `EncoderVectors` to compare with, if any.
 
-def score_and_compare(model, pairs, special: tuple[int, int], device: str, target: EncoderVectors):
-    """Return what `score` does, and the distance from the encoder's vectors."""
+    Returns:
+        The pairs' logits in their order, the number of tokens read, and the distance, 0 without
+        a target.
+    """
     forward = Layers(model)
     places, logits, tokens, distance = [], [], 0, 0.0
     for block, inputs in blocks_of(pairs, special):
         inputs = tuple(x.to(device) for x in inputs)
         vectors = forward.every(*inputs)
-        far = target.distance(vectors, target.alone(*inputs)[0], inputs[2])
-        distance = distance + far * len(block) / len(pairs)
+        if target:
+            far = target.distance(vectors, target.alone(*inputs)[0], inputs[2])
+            distance = distance + far * len(block) / len(pairs)
         places.append(block)
-        logits.append(forward.logits_of(vectors[-1]))
+        logits.append(forward.logits(vectors[-1]))
         tokens += inputs[0].numel()
-    return in_order(logits, places), tokens, distance
-
-
-def in_order(logits: list[torch.Tensor], places: list[list[int]]) -> torch.Tensor:
-    """Put the blocks' logits back where their pairs were."""
     back = torch.from_numpy(np.argsort(np.concatenate(places)))
-    return torch.cat(logits)[back.to(logits[0].device)]
+    return torch.cat(logits)[back.to(device)], tokens, distance
 
 
 def loss_of(logits, order, likely):
@@ -216,7 +217,7 @@ def main() -> None:
     draw = Draw(options.work_dir / "groups", options.seed)
 
     model = build_model(base, options.start_from).to(device)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained = trainable(model)
     print(f"{sum(p.numel() for p in trained.values()):,} weights are trained", flush=True)
     optimiser = torch.optim.AdamW(
         trained.values(), lr=options.learning_rate, weight_decay=0.01, fused=True
@@ -248,11 +249,8 @@ def main() -> None:
             chunk = groups[start : start + CHUNK]
             targets = torch.from_numpy(np.array([t for _, t in chunk], np.float32)).to(device)
             pairs = [pair for group, _ in chunk for pair in group]
-            far = 0.0
-            if closeness > 0:
-                logits, read, far = score_and_compare(model, pairs, special, device, target)
-            else:
-                logits, read = score(model, pairs, special, device)
+            compared = target if closeness > 0 else None
+            logits, read, far = score(model, pairs, special, device, compared)
             logits = logits.view(len(chunk), GROUP)
             loss = loss_of(logits, targets[:, 0], targets[:, 1]) * len(chunk) / options.groups
             (loss + closeness * far * len(chunk) / options.groups).backward()
