@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from forward import Forward, mean_vectors
 
 LAST_WEIGHT = 2.0  # of the last layer in the loss; the others have 1
-KIND_SHIFT = 1.5  # length of what a document's last vectors have on top, to be told by
 
 
 class Layers(Forward):
@@ -35,61 +34,50 @@ class Layers(Forward):
         return self.normed[1::2]
 
 
-def side_by_side(ids, kinds, mask) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Take a block of pairs apart: ids and mask of the queries, and of the documents.
+class Apart(Layers):
+    """The same in which no token sees one of the other text, but for the query's [CLS] and [SEP].
 
-    A document gets a [CLS] of its own, which it lacks in the pair.
+    An encoder's attention rests on these two where it looks for nothing. With them its vectors
+    are nearly those that it has when it reads each text alone.
     """
-    firsts, lengths = (mask - kinds).sum(1).tolist(), mask.sum(1).tolist()
-    queries = [row[:first] for row, first in zip(ids, firsts, strict=True)]
-    documents = [
-        torch.cat([row[:1], row[first:last]])
-        for row, first, last in zip(ids, firsts, lengths, strict=True)
-    ]
-    return [padded(queries), padded(documents)]
+
+    def seen(self, kinds, mask):
+        """Return which tokens each token sees, 1 or 0: (rows, tokens, tokens)."""
+        own = kinds[:, :, None] == kinds[:, None]
+        places = torch.arange(kinds.shape[1], device=kinds.device)
+        separator = (mask - kinds).sum(1, keepdim=True) - 1
+        shared = (places == 0) | (places == separator)
+        return (own | shared[:, None]) & mask[:, None].bool()
 
 
-def padded(texts: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the texts as one block, and its mask."""
-    ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
-    lengths = torch.tensor([len(text) for text in texts], device=ids.device)
-    return ids, (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
+def segment_means(x, kinds, mask) -> list[torch.Tensor]:
+    """Return the means of the queries' and of the documents' vectors, each (rows, width)."""
+    return [mean_vectors(x, mask - kinds), mean_vectors(x, kinds)]
 
 
 class EncoderVectors:
     """What the encoder makes of texts alone, and how far a model's vectors are from it.
 
     Attributes:
-        quiet: A unit vector, along which the encoder's last vectors hardly vary. A document's
-            vectors are wanted KIND_SHIFT further along it, so that the layers above can tell them.
+        shifts: By how much the vectors of a document's tokens are to be shifted after each layer,
+            so that the layers above can tell them, and a query's by the opposite: (layers, width).
     """
 
-    def __init__(self, encoder, quiet: torch.Tensor):
-        self.encoder, self.quiet = encoder, quiet
+    def __init__(self, encoder, shifts: torch.Tensor):
+        """Read with a BertForSequenceClassification; it then knows one kind of token only."""
+        kinds = encoder.bert.embeddings.token_type_embeddings.weight
+        kinds.data[1] = kinds[0]
+        self.forward, self.shifts = Apart(encoder), shifts
         self.spread: list[torch.Tensor] = []
 
     @torch.no_grad()
     def alone(self, ids, kinds, mask) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return the encoder's vectors at the tokens of each pair, by layer, and the cosines."""
-        sides = side_by_side(ids, kinds, mask)
-        forward = Layers(self.encoder)
-        of_queries, of_documents = (
-            forward.every(block, torch.zeros_like(block), inside) for block, inside in sides
-        )
-        firsts, lengths = (mask - kinds).sum(1).tolist(), mask.sum(1).tolist()
-        layers = []
-        for query, document in zip(of_queries, of_documents, strict=True):
-            whole = torch.zeros(*ids.shape, query.shape[-1], dtype=query.dtype, device=ids.device)
-            for row, (first, last) in enumerate(zip(firsts, lengths, strict=True)):
-                whole[row, :first] = query[row, :first]
-                whole[row, first:last] = document[row, 1 : last - first + 1]
-            layers.append(whole)
-        means = [
-            mean_vectors(vectors[-1], inside)
-            for vectors, (_, inside) in zip((of_queries, of_documents), sides, strict=True)
-        ]
-        layers[-1] = layers[-1].float() + KIND_SHIFT * kinds[:, :, None] * self.quiet
-        return layers, F.cosine_similarity(*means)
+        """Return the vectors wanted at the tokens of each pair, by layer, and the cosines."""
+        layers = self.forward.every(ids, kinds, mask)
+        cosine = F.cosine_similarity(*segment_means(layers[-1], kinds, mask))
+        signs = (2.0 * kinds - 1)[:, :, None]
+        layers = [x + signs * shift for x, shift in zip(layers, self.shifts, strict=True)]
+        return layers, cosine
 
     def distance(self, got: list[torch.Tensor], wanted: list[torch.Tensor], mask) -> torch.Tensor:
         """Return the mean squared difference of the vectors, each layer's variance being 1.
@@ -97,9 +85,11 @@ class EncoderVectors:
         Args:
             got: The model's vectors by layer; those of further layers are left out.
             wanted: What `alone` returns.
-            mask: 1 for tokens, 0 for padding.
+            mask: 1 for tokens, 0 for padding. The first token may have any vector: it is what
+                the score is made of.
         """
         inside, total, weights = mask.bool(), 0.0, 0.0
+        inside[:, 0] = False
         for depth, theirs in enumerate(wanted):
             ours, theirs = got[depth][inside].float(), theirs[inside].float()
             if depth == len(self.spread):

@@ -2,10 +2,9 @@
 
     python training/export_weights.py WORK/model src/helpers/offline_reranker
 
-The training leaves the embeddings as they are, so they stay out, but for the two vectors that tell
-a query's tokens from a document's. What is written to `TARGET/weights.safetensors` has the names
-that transformers gives to the weights of a BertForSequenceClassification with one output; they
-replace those of the encoder, or are added.
+The training leaves the tables of words and places as they are, so they stay out. What is written
+to `TARGET/weights.safetensors` has the names that transformers gives to the weights of a
+BertForSequenceClassification with one output; they replace those of the encoder, or are added.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-FROZEN, TRAINED = "bert.embeddings.", "bert.embeddings.token_type_embeddings."
+TABLES = ("bert.embeddings.word_embeddings.", "bert.embeddings.position_")
 
 
 def export(trained: Path, target: Path) -> None:
@@ -28,7 +27,7 @@ def export(trained: Path, target: Path) -> None:
     weights = {
         name: value.astype(np.float16)
         for name, value in load_file(trained / "model.safetensors").items()
-        if name.startswith(TRAINED) or not name.startswith(FROZEN)
+        if not name.startswith(TABLES)
     }
     target.mkdir(parents=True, exist_ok=True)
     file = target / "weights.safetensors"

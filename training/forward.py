@@ -60,17 +60,21 @@ class Forward:
         with torch.no_grad():
             x = self.bert.embeddings(input_ids=ids, token_type_ids=kinds).to(self.kind)
         width = x.shape[-1]
-        padding = (1 - mask.to(self.kind))[:, None, None, :] * -1e4
+        hidden = (1 - self.seen(kinds, mask).to(self.kind))[:, None] * -1e4
 
         for inputs, output, first_norm, up, down, second_norm in self.layers:
             query, key, value = (
                 y.view(rows, tokens, self.heads, -1).transpose(1, 2)
                 for y in F.linear(x, *inputs).split(width, -1)
             )
-            mixed = attend(query, key, value, padding).transpose(1, 2).reshape(rows, tokens, -1)
+            mixed = attend(query, key, value, hidden).transpose(1, 2).reshape(rows, tokens, -1)
             x = self._norm(F.linear(mixed, *output) + x, first_norm)
             x = self._norm(F.linear(F.gelu(F.linear(x, *up)), *down) + x, second_norm)
         return x
+
+    def seen(self, kinds, mask):
+        """Return which tokens each token sees, 1 or 0: (rows, 1 or tokens, tokens)."""
+        return mask[:, None]
 
     def _norm(self, x, weights):
         return F.layer_norm(x, x.shape[-1:], *weights, self.epsilon)
@@ -81,12 +85,12 @@ def mean_vectors(x, mask):
     return (x.float() * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
 
 
-def attend(query, key, value, padding):
+def attend(query, key, value, hidden):
     """Return attention's output, by the way that is faster on this device."""
     if query.is_cuda:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=padding)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=hidden)
     scale = query.shape[-1] ** -0.5
-    return (query @ key.transpose(2, 3) * scale + padding).softmax(-1) @ value
+    return (query @ key.transpose(2, 3) * scale + hidden).softmax(-1) @ value
 
 
 def rounded(kind, *layers):

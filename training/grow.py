@@ -27,49 +27,32 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from encoder_vectors import EncoderVectors, Layers
-from forward import mean_vectors
+from encoder_vectors import EncoderVectors, Layers, segment_means
 from groups import RELEVANT_COSINE, TEACHER_SCALE, WORK_DIR, Draw
 from helpers.server import base_encoder_path
-from train_reranker import MAX_TOKENS, QUIET_FILE, blocks_of, learning_rate, trainable
+from read_apart import READOUT_RIDGE, read_apart, ridge
+from train_reranker import (
+    MAX_TOKENS,
+    SHIFTS_FILE,
+    blocks_of,
+    build_model,
+    learning_rate,
+    shifts_in,
+    trainable,
+    weights_in,
+)
 
-GROUPS = 8  # queries a step, and a sample has so many steps' worth:
-SAMPLE = 10
-READING_SHARE = 0.55  # of the minutes; the rest is for the comparison
-RATES = (5e-4, 1.5e-4)  # learning rates of the two
-COSINE_WEIGHT = 0.015  # of the squared error of a logit, beside the distance of the vectors
-OWN_TEXT = 4.0  # logits of attention by which the text that a head shall read leads
-MEAN_GAIN = 10.0  # how much the means outweigh the first token's own vector
-SQUARE_SCALE = 0.5  # of what goes into the squares: small enough to be near the parabola
-PRODUCT_SCALE = 0.1  # of what comes out of them
+GROUPS = 3  # queries a step, and a sample has so many steps' worth:
+SAMPLE = 40
+READING_SHARE = 0.45  # of the minutes; the rest is for the comparison
+RATES = (8e-5, 2e-5)  # learning rates of the two
+COSINE_WEIGHT = 0.03  # of the squared error of a logit, beside the distance of the vectors
+OWN_TEXT = 3.0  # logits of attention by which the text that a head shall read leads
+MEAN_GAIN = 40.0  # how much the means outweigh the first token's own vector
+SQUARE_SCALE = 0.3  # of what goes into the squares: small enough to be near the parabola
+PRODUCT_SCALE = 0.3  # of what comes out of them
 
 Blocks = Callable[[], Iterator]
-
-
-def quiet_direction(encoder, blocks: Iterator) -> torch.Tensor:
-    """Return the unit vector along which the encoder's last vectors vary least.
-
-    Where they do not vary at all, a norm forbids it: such directions are of no use.
-    """
-    forward, vectors = Layers(encoder), []
-    for _, (ids, _, mask) in blocks:
-        last = forward.every(ids, torch.zeros_like(ids), mask)[-1]
-        vectors.append(last[mask.bool()].float())
-    spread = torch.linalg.eigh(torch.cov(torch.cat(vectors).T))
-    return spread.eigenvectors[:, int((spread.eigenvalues < 1e-4).sum())]
-
-
-def segment_means(x, kinds, mask) -> list[torch.Tensor]:
-    """Return the means of the queries' and of the documents' vectors, each (rows, width)."""
-    return [mean_vectors(x, mask - kinds), mean_vectors(x, kinds)]
-
-
-def readout(x: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weights and the bias with which x tells what is wanted, by ridge regression."""
-    padded = torch.cat([x, torch.ones(len(x), 1)], 1)
-    ridge = 0.1 * torch.eye(padded.shape[1])
-    solved = torch.linalg.solve(padded.T @ padded + ridge, padded.T @ wanted)
-    return solved[:-1], solved[-1]
 
 
 def set_comparison(layer, x, kinds, means, heads: int) -> None:
@@ -79,7 +62,10 @@ def set_comparison(layer, x, kinds, means, heads: int) -> None:
         layer: Changed in place.
         x: Vectors that come into the layer: (tokens, width).
         kinds: -1 for a query's tokens, 1 for a document's.
-        means: Means of texts, of length 1: (texts, width). Their principal components count.
+        means: Means of queries and of documents: two times (texts, width). Their directions'
+            principal components count. Those of documents are shorter, since the vectors of a
+            longer text differ more: they are scaled to the length of the others, because the norm
+            after attention divides both by one number.
         heads: Attention heads; the first half reads the query, the second the document.
     """
     for part in layer.modules():
@@ -88,17 +74,19 @@ def set_comparison(layer, x, kinds, means, heads: int) -> None:
     width = x.shape[1]
     size, half = width // heads, width // 2
     kept = half - 1  # components of each mean; the last feature is for the result
-    weight, bias = readout(x, kinds)
+    weights, bias = ridge(x, kinds[:, None], READOUT_RIDGE)
     own, strength = layer.attention.self, math.sqrt(OWN_TEXT * math.sqrt(size))
     for head in range(heads):
         last = (head + 1) * size - 1
         own.query.bias[last] = strength * (-1 if head < heads // 2 else 1)
-        own.key.weight[last], own.key.bias[last] = strength * weight, strength * bias
-    components = torch.linalg.eigh(means.T @ means).eigenvectors.flip(1)[:, :kept]
+        own.key.weight[last], own.key.bias[last] = strength * weights[:, 0], strength * bias[0]
+    directions = F.normalize(torch.cat(means))
+    components = torch.linalg.eigh(directions.T @ directions).eigenvectors.flip(1)[:, :kept]
+    of_queries, of_documents = ((part @ components).norm(dim=1).mean() for part in means)
     # Turned at random, so that no feature is much larger than another.
     turn, _ = torch.linalg.qr(torch.randn(kept, kept))
     own.value.weight[:kept] = turn @ components.T
-    own.value.weight[half : half + kept] = turn @ components.T
+    own.value.weight[half : half + kept] = of_queries / of_documents * turn @ components.T
     layer.attention.output.dense.weight.copy_(MEAN_GAIN * torch.eye(width))
 
     up, down = layer.intermediate.dense.weight, layer.output.dense.weight
@@ -145,10 +133,11 @@ def add_layer(reader, target: EncoderVectors, blocks: Iterator):
         inside = inputs[2].bool()
         x.append(vectors[inside])
         kinds.append(2.0 * inputs[1][inside] - 1)
-        means += segment_means(vectors, *inputs[1:])
+        means.append(segment_means(vectors, *inputs[1:]))
         wanted.append(logit_of(target.alone(*inputs)[1]))
-    means = F.normalize(torch.cat(means))
-    means -= (means @ target.quiet)[:, None] * target.quiet
+    shift = F.normalize(target.shifts[-1], dim=0)
+    means = [torch.cat(part) for part in zip(*means, strict=True)]
+    means = [part - (part @ shift)[:, None] * shift for part in means]
     layer = model.bert.encoder.layer[count]
     heads = config.num_attention_heads
     set_comparison(layer, torch.cat(x), torch.cat(kinds), means, heads)
@@ -181,7 +170,7 @@ def fit(model, target: EncoderVectors, blocks: Blocks, minutes: float, rate: flo
     Where the model has as many layers as the encoder, it is the means of the vectors that are
     compared; where it has one more, the head's logits.
     """
-    whole = len(model.bert.encoder.layer) > len(target.encoder.bert.encoder.layer)
+    whole = len(model.bert.encoder.layer) > len(target.shifts)
     trained = list(trainable(model).values())
     optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0, fused=True)
     spent, step, length, recent = 0.0, 0, 60 * minutes, []
@@ -200,8 +189,7 @@ def fit(model, target: EncoderVectors, blocks: Blocks, minutes: float, rate: flo
             if whole:
                 logits = forward.logits(got[-1])
             else:
-                x = got[-1].float()
-                x = x - (x @ target.quiet)[..., None] * target.quiet
+                x = got[-1] - (2.0 * inputs[1] - 1)[:, :, None] * target.shifts[-1]
                 logits = logit_of(F.cosine_similarity(*segment_means(x, *inputs[1:])))
             error = (logits - logit_of(cosine)).square().mean()
             ((distance + COSINE_WEIGHT * error) * len(places) / count).backward()
@@ -225,6 +213,7 @@ def main() -> None:
     """Fit the reading, add the layer that compares, fit both, and write the model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work-dir", type=Path, default=WORK_DIR, help="default: %(default)s")
+    parser.add_argument("--start-from", type=Path, help="folder that this wrote, to go on from")
     parser.add_argument("--minutes", type=float, default=18.0, help="length of the fit")
     parser.add_argument("--seed", type=int, default=43)
     options = parser.parse_args()
@@ -241,21 +230,24 @@ def main() -> None:
         for places, inputs in blocks_of(pairs, special):
             yield places, tuple(part.to(device) for part in inputs)
 
-    def load():
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
-        return model.requires_grad_(False).to(device)
-
-    encoder, reader = load(), load()
-    target = EncoderVectors(encoder, quiet_direction(encoder, blocks(SAMPLE)))
-    kinds = reader.bert.embeddings.token_type_embeddings.weight
-    kinds[1] = kinds[0] + target.quiet
-    fit(reader, target, blocks, READING_SHARE * options.minutes, RATES[0])
-    model = add_layer(reader, target, blocks(SAMPLE))
-    fit(model, target, blocks, (1 - READING_SHARE) * options.minutes, RATES[1])
+    encoder = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    encoder.requires_grad_(False).to(device)
+    if options.start_from:
+        model = build_model(base, weights_in(options.start_from)).to(device)
+        shifts = shifts_in(options.start_from).to(device)
+        target = EncoderVectors(encoder, shifts)
+        minutes = options.minutes
+    else:
+        reader, shifts = read_apart(encoder, [inputs for _, inputs in blocks(SAMPLE)])
+        target = EncoderVectors(encoder, shifts)
+        fit(reader, target, blocks, READING_SHARE * options.minutes, RATES[0])
+        model = add_layer(reader, target, blocks(SAMPLE))
+        minutes = (1 - READING_SHARE) * options.minutes
+    fit(model, target, blocks, minutes, RATES[1])
     folder = options.work_dir / "grown"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    np.save(folder / QUIET_FILE, target.quiet.cpu().numpy())
+    np.save(folder / SHIFTS_FILE, shifts.cpu().numpy())
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ CHUNK = 8  # groups between two backward passes: few, so that what they keep sta
 LONGEST_STEP = 60.0  # seconds: a step that took longer was paused
 MEAN_DECAY = 0.995  # of the running mean of the weights, a step
 VECTORS_WEIGHT = 4.0  # of the distance from the encoder's vectors in the loss, at the beginning
-QUIET_FILE = "quiet.npy"  # in the folder that grow.py wrote: what `EncoderVectors` calls quiet
+SHIFTS_FILE = "shifts.npy"  # in the folder that grow.py wrote: what `EncoderVectors` calls so
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -73,21 +73,27 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build_model(base: str, start: Path | None):
-    """Return the encoder with one output, its weights those of `start` if one is given."""
+def weights_in(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a model folder, or of one with shipped weights, as float32."""
+    file = next(folder.glob("*.safetensors"))
+    return {name: value.float() for name, value in load_file(file).items()}
+
+
+def build_model(base: str, weights: dict[str, torch.Tensor] | None = None):
+    """Return the encoder with one output, with these weights in place of its own if any are given.
+
+    Raises:
+        ValueError: There are weights among them that the model lacks.
+    """
     config = AutoConfig.from_pretrained(
         base, num_labels=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
-    weights = {}
-    if start:
-        file = next(start.glob("*.safetensors"))
-        weights = {name: value.float() for name, value in load_file(file).items()}
+    if weights:
         config.num_hidden_layers = layers_in(weights)
     model = AutoModelForSequenceClassification.from_pretrained(base, config=config)
-    if start:
-        unknown = model.load_state_dict(weights, strict=False).unexpected_keys
-        if unknown:
-            raise ValueError(f"{file} has weights that the model lacks: {unknown[:3]}")
+    unknown = model.load_state_dict(weights or {}, strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"The model has no weights of the names {unknown[:3]}.")
     return model
 
 
@@ -99,17 +105,21 @@ def trainable(model) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def vector_target(base: str, start: Path | None, device: str) -> EncoderVectors:
-    """Return the encoder's vectors as a target for a model that grow.py wrote.
+def shifts_in(folder: Path) -> torch.Tensor:
+    """Return what `EncoderVectors` calls shifts, of a folder that grow.py wrote.
 
     Raises:
         ValueError: Another program wrote it.
     """
-    if not start or not (start / QUIET_FILE).is_file():
-        raise ValueError("--vectors needs --start-from with a folder that grow.py wrote.")
+    if not (folder / SHIFTS_FILE).is_file():
+        raise ValueError(f"--vectors needs a folder that grow.py wrote; {folder} is none.")
+    return torch.from_numpy(np.load(folder / SHIFTS_FILE))
+
+
+def vector_target(base: str, shifts: torch.Tensor, device: str) -> EncoderVectors:
+    """Return the encoder's vectors as a target."""
     encoder = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
-    quiet = torch.from_numpy(np.load(start / QUIET_FILE)).to(device)
-    return EncoderVectors(encoder.requires_grad_(False).to(device), quiet)
+    return EncoderVectors(encoder.requires_grad_(False).to(device), shifts.to(device))
 
 
 def blocks_of(pairs, special: tuple[int, int]):
@@ -216,7 +226,14 @@ def main() -> None:
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     draw = Draw(options.work_dir / "groups", options.seed)
 
-    model = build_model(base, options.start_from).to(device)
+    state = {}
+    if options.resume:
+        state = torch.load(options.work_dir / "state.pt", weights_only=False)
+    elif options.start_from:
+        state["weights"] = weights_in(options.start_from)
+        state["shifts"] = shifts_in(options.start_from) if options.vectors else None
+    weights, shifts = state.get("weights"), state.get("shifts")
+    model = build_model(base, weights).to(device)
     trained = trainable(model)
     print(f"{sum(p.numel() for p in trained.values()):,} weights are trained", flush=True)
     optimiser = torch.optim.AdamW(
@@ -225,8 +242,6 @@ def main() -> None:
     mean = {name: p.detach().clone() for name, p in trained.items()}
     step, spent, pairs_seen = 0, 0.0, 0
     if options.resume:
-        state = torch.load(options.work_dir / "state.pt", weights_only=False)
-        model.load_state_dict(state["weights"])
         optimiser.load_state_dict(state["optimiser"])
         mean = state["mean"]
         draw.drawn |= state["drawn"]
@@ -234,7 +249,9 @@ def main() -> None:
         draw.rng.seed(f"{options.seed} {step}")
         print(f"going on from step {step}", flush=True)
 
-    target = vector_target(base, options.start_from, device) if options.vectors else None
+    if options.vectors and shifts is None:
+        raise ValueError("--vectors needs --start-from with a folder that grow.py wrote.")
+    target = vector_target(base, shifts, device) if options.vectors else None
     length, saved, recent = 60 * options.minutes, spent, []
     while spent < length:
         began = time.monotonic()
@@ -279,7 +296,7 @@ def main() -> None:
             recent = []
         if spent - saved > 60 * options.save_minutes or spent >= length:
             state = {"optimiser": optimiser.state_dict(), "mean": mean, "drawn": draw.drawn}
-            state |= {"step": step, "spent": spent, "pairs": pairs_seen}
+            state |= {"step": step, "spent": spent, "pairs": pairs_seen, "shifts": shifts}
             save(model, tokenizer, mean, state, options.work_dir)
             saved = spent
             draw.read()

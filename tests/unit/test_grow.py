@@ -1,13 +1,16 @@
 """A cross-encoder that begins as its bi-encoder: parts of `training/grow.py` on a tiny BERT."""
 
+import copy
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from encoder_vectors import EncoderVectors, Layers, side_by_side  # noqa: E402
-from grow import add_layer, segment_means, set_comparison  # noqa: E402
+from encoder_vectors import Apart, EncoderVectors, Layers, segment_means  # noqa: E402
+from grow import add_layer, set_comparison  # noqa: E402
+from read_apart import make_room, read_apart  # noqa: E402
 from train_reranker import blocks_of, score  # noqa: E402
 
 CLS, SEP = 1, 2
@@ -24,6 +27,7 @@ def encoder():
         num_attention_heads=HEADS,
         intermediate_size=2 * WIDTH,
         max_position_embeddings=64,
+        initializer_range=0.2,  # so that tokens change each other
         num_labels=1,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
@@ -41,33 +45,70 @@ def pairs():
 
 
 @pytest.fixture(scope="module")
+def blocks(pairs):
+    return [inputs for _, inputs in blocks_of(pairs * 10, (CLS, SEP))]
+
+
+@pytest.fixture(scope="module")
 def target(encoder):
-    return EncoderVectors(encoder, torch.nn.functional.one_hot(torch.tensor(0), WIDTH).float())
+    shifts = torch.zeros(2, WIDTH)
+    shifts[:, 0] = 0.5
+    return EncoderVectors(encoder, shifts)
 
 
-def test_a_pair_is_taken_apart_and_the_document_gets_its_own_start(pairs):
-    ((_, inputs),) = blocks_of(pairs[:1], (CLS, SEP))
-    (query, _), (document, _) = side_by_side(*inputs)
-    assert query.tolist() == [[CLS, *pairs[0][0], SEP]]
-    assert document.tolist() == [[CLS, *pairs[0][1], SEP]]
+def test_no_text_sees_the_other_but_for_the_first_token_and_the_querys_separator(encoder, pairs):
+    _, (ids, kinds, mask) = next(blocks_of(pairs[:4], (CLS, SEP)))
+    seen = Apart(encoder).seen(kinds, mask)
+    for row in range(len(ids)):
+        first, last = int((mask - kinds)[row].sum()), int(mask[row].sum())
+        assert seen[row, :first, :first].all() and not seen[row, :first, first:].any()
+        shared = [0, first - 1, *range(first, last)]
+        assert seen[row, first].nonzero().flatten().tolist() == shared
+    other = ids.clone()
+    other[kinds.bool()] = 5
+    before, after = (Apart(encoder).every(x, kinds, mask)[-1] for x in (ids, other))
+    of_queries = (mask - kinds).bool()
+    assert torch.equal(before[of_queries], after[of_queries])
+    assert not torch.equal(before[kinds.bool()], after[kinds.bool()])
 
 
-def test_the_wanted_vectors_are_the_encoders_of_each_text_alone(encoder, target, pairs):
+def test_the_wanted_vectors_of_a_query_are_the_encoders_shifted(encoder, target, pairs):
     ((_, inputs),) = blocks_of(pairs[:1], (CLS, SEP))
     layers, cosine = target.alone(*inputs)
-    query, document = pairs[0]
-    first = len(query) + 2
-    means = []
-    for text, place in ((query, slice(0, first)), (document, slice(first, None))):
-        ids = torch.tensor([[CLS, *text, SEP]])
-        vectors = encoder.bert(ids).last_hidden_state[0]
-        means.append(vectors.mean(0))
-        alone = vectors if place.start == 0 else vectors[1:]
-        wanted = layers[-1][0, place].clone()
-        if place.start:
-            wanted[:, 0] -= 1.5
-        assert torch.allclose(wanted.float(), alone, atol=0.1)  # bfloat16
-    assert cosine.item() == pytest.approx(torch.cosine_similarity(*means, dim=0).item(), abs=0.02)
+    query, _ = pairs[0]
+    alone = encoder.bert(torch.tensor([[CLS, *query, SEP]])).last_hidden_state[0]
+    wanted = layers[-1][0, : len(query) + 2].clone()
+    wanted[:, 0] += 0.5
+    assert torch.allclose(wanted.float(), alone, atol=0.1)  # bfloat16
+    assert -1 <= cosine.item() <= 1
+
+
+@torch.no_grad()
+def test_what_a_head_gives_up_changes_its_scores_little(encoder):
+    torch.manual_seed(2)
+    attention = copy.deepcopy(encoder.bert.encoder.layer[0].attention.self)
+    x = torch.randn(500, WIDTH) @ torch.diag(torch.linspace(0.1, 3, WIDTH))
+    of_heads = lambda y: y.view(len(x), HEADS, -1).transpose(0, 1)  # noqa: E731
+
+    def scores():
+        query, key = of_heads(attention.query(x)), of_heads(attention.key(x))
+        return query @ (key - key.mean(1, keepdim=True)).transpose(1, 2)
+
+    before = scores()
+    make_room(attention, x, HEADS)
+    for part in (attention.query, attention.key):
+        assert (of_heads(part(x))[:, :, -2:].abs() < 1e-3).all()
+    assert (scores() - before).square().mean() < 0.05 * before.square().mean()
+
+
+def test_a_model_reads_apart_what_lies_side_by_side(encoder, blocks):
+    reader, shifts = read_apart(encoder, blocks)
+    target = EncoderVectors(encoder, shifts)
+    plain = EncoderVectors(encoder, torch.zeros_like(shifts))
+    for inputs in blocks[:2]:
+        ours = target.distance(Layers(reader).every(*inputs), target.alone(*inputs)[0], inputs[2])
+        theirs = plain.distance(Layers(encoder).every(*inputs), plain.alone(*inputs)[0], inputs[2])
+        assert ours < 0.5 * theirs
 
 
 def test_no_distance_from_what_is_wanted_and_some_from_the_pair_read_at_once(
@@ -101,19 +142,19 @@ def test_the_layer_on_top_says_how_alike_the_means_of_two_texts_are():
     subjects = 4 * torch.nn.functional.normalize(subjects @ torch.randn(16, WIDTH), dim=-1)
     x = subjects[torch.arange(200)[:, None], kinds] + 0.3 * torch.randn(200, 12, WIDTH)
     x[:, :, -1] = 2.0 * kinds - 1
-    means = torch.nn.functional.normalize(torch.cat(segment_means(x, kinds, mask)))
-    means[:, -1] = 0
+    means = segment_means(x, kinds, mask)
+    for part in means:
+        part[:, -1] = 0
     signs = (2.0 * kinds - 1).flatten()
     set_comparison(layer, x.flatten(0, 1), signs, means, HEADS)
     out = layer(x)
     out = out[0] if isinstance(out, tuple) else out
-    cosines = torch.cosine_similarity(*(m[:, :-1] for m in segment_means(x, kinds, mask)))
+    cosines = torch.cosine_similarity(*means)
     assert np.corrcoef(out[:, 0, -1], cosines)[0, 1] > 0.9
 
 
-def test_the_model_with_a_layer_more_follows_the_encoder(encoder, target, pairs):
-    blocks = list(blocks_of(pairs * 10, (CLS, SEP)))
-    model = add_layer(encoder, target, iter(blocks))
+def test_the_model_with_a_layer_more_follows_the_encoder(encoder, target, pairs, blocks):
+    model = add_layer(encoder, target, (((), inputs) for inputs in blocks))
     assert model.config.num_hidden_layers == 3
     scored, *_ = score(model, pairs, (CLS, SEP), "cpu")
     assert torch.isfinite(scored).all()
