@@ -34,6 +34,13 @@ class Layers(Forward):
         return self.normed[1::2]
 
 
+def shared_tokens(kinds, mask) -> torch.Tensor:
+    """Return where a pair's [CLS] and the query's [SEP] are: (rows, tokens)."""
+    places = torch.arange(kinds.shape[1], device=kinds.device)
+    separator = (mask - kinds).sum(1, keepdim=True) - 1
+    return (places == 0) | (places == separator)
+
+
 class Apart(Layers):
     """The same in which no token sees one of the other text, but for the query's [CLS] and [SEP].
 
@@ -44,10 +51,7 @@ class Apart(Layers):
     def seen(self, kinds, mask):
         """Return which tokens each token sees, 1 or 0: (rows, tokens, tokens)."""
         own = kinds[:, :, None] == kinds[:, None]
-        places = torch.arange(kinds.shape[1], device=kinds.device)
-        separator = (mask - kinds).sum(1, keepdim=True) - 1
-        shared = (places == 0) | (places == separator)
-        return (own | shared[:, None]) & mask[:, None].bool()
+        return (own | shared_tokens(kinds, mask)[:, None]) & mask[:, None].bool()
 
 
 def segment_means(x, kinds, mask) -> list[torch.Tensor]:
@@ -59,8 +63,8 @@ class EncoderVectors:
     """What the encoder makes of texts alone, and how far a model's vectors are from it.
 
     Attributes:
-        shifts: By how much the vectors of a document's tokens are to be shifted after each layer,
-            so that the layers above can tell them, and a query's by the opposite: (layers, width).
+        shifts: By how much the vectors of a query's and of a document's tokens are to be shifted
+            after each layer, so that the layers above can tell them: (layers, 2, width).
     """
 
     def __init__(self, encoder, shifts: torch.Tensor):
@@ -75,8 +79,7 @@ class EncoderVectors:
         """Return the vectors wanted at the tokens of each pair, by layer, and the cosines."""
         layers = self.forward.every(ids, kinds, mask)
         cosine = F.cosine_similarity(*segment_means(layers[-1], kinds, mask))
-        signs = (2.0 * kinds - 1)[:, :, None]
-        layers = [x + signs * shift for x, shift in zip(layers, self.shifts, strict=True)]
+        layers = [x + shifts[kinds] for x, shifts in zip(layers, self.shifts, strict=True)]
         return layers, cosine
 
     def distance(self, got: list[torch.Tensor], wanted: list[torch.Tensor], mask) -> torch.Tensor:

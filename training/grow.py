@@ -30,7 +30,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from encoder_vectors import EncoderVectors, Layers, segment_means
 from groups import RELEVANT_COSINE, TEACHER_SCALE, WORK_DIR, Draw
 from helpers.server import base_encoder_path
-from read_apart import READOUT_RIDGE, read_apart, ridge
+from read_apart import read_apart, telling
 from train_reranker import (
     MAX_TOKENS,
     SHIFTS_FILE,
@@ -43,11 +43,11 @@ from train_reranker import (
 )
 
 GROUPS = 3  # queries a step, and a sample has so many steps' worth:
-SAMPLE = 40
-READING_SHARE = 0.45  # of the minutes; the rest is for the comparison
+SAMPLE = 30
+READING_SHARE = 0.8  # of the minutes; the rest is for the comparison
 RATES = (8e-5, 2e-5)  # learning rates of the two
 COSINE_WEIGHT = 0.03  # of the squared error of a logit, beside the distance of the vectors
-OWN_TEXT = 3.0  # logits of attention by which the text that a head shall read leads
+OWN_TEXT = 6.0  # logits of attention by which the text that a head shall read leads
 MEAN_GAIN = 40.0  # how much the means outweigh the first token's own vector
 SQUARE_SCALE = 0.3  # of what goes into the squares: small enough to be near the parabola
 PRODUCT_SCALE = 0.3  # of what comes out of them
@@ -55,13 +55,13 @@ PRODUCT_SCALE = 0.3  # of what comes out of them
 Blocks = Callable[[], Iterator]
 
 
-def set_comparison(layer, x, kinds, means, heads: int) -> None:
+def set_comparison(layer, x, of_text, means, heads: int) -> None:
     """Make a layer write into the first token's last feature how alike the two texts' means are.
 
     Args:
         layer: Changed in place.
         x: Vectors that come into the layer: (tokens, width).
-        kinds: -1 for a query's tokens, 1 for a document's.
+        of_text: 1 in the first column for a query's tokens, in the second for a document's.
         means: Means of queries and of documents: two times (texts, width). Their directions'
             principal components count. Those of documents are shorter, since the vectors of a
             longer text differ more: they are scaled to the length of the others, because the norm
@@ -74,12 +74,14 @@ def set_comparison(layer, x, kinds, means, heads: int) -> None:
     width = x.shape[1]
     size, half = width // heads, width // 2
     kept = half - 1  # components of each mean; the last feature is for the result
-    weights, bias = ridge(x, kinds[:, None], READOUT_RIDGE)
-    own, strength = layer.attention.self, math.sqrt(OWN_TEXT * math.sqrt(size))
+    weights = of_text @ (len(x) / 2 / of_text.sum(0))
+    other_text = [telling(x, of_text[:, other], weights) for other in (1, 0)]
+    own, strength = layer.attention.self, OWN_TEXT * math.sqrt(size)
     for head in range(heads):
         last = (head + 1) * size - 1
-        own.query.bias[last] = strength * (-1 if head < heads // 2 else 1)
-        own.key.weight[last], own.key.bias[last] = strength * weights[:, 0], strength * bias[0]
+        key, bias = other_text[head >= heads // 2]
+        own.query.bias[last] = 1
+        own.key.weight[last], own.key.bias[last] = -strength * key, -strength * bias
     directions = F.normalize(torch.cat(means))
     components = torch.linalg.eigh(directions.T @ directions).eigenvectors.flip(1)[:, :kept]
     of_queries, of_documents = ((part @ components).norm(dim=1).mean() for part in means)
@@ -127,20 +129,20 @@ def add_layer(reader, target: EncoderVectors, blocks: Iterator):
     model = AutoModelForSequenceClassification.from_config(config).to(reader.device)
     model.load_state_dict(reader.state_dict(), strict=False)
     sample = [inputs for _, inputs in blocks]
-    forward, x, kinds, means, wanted = Layers(model), [], [], [], []
+    forward, x, of_text, means, wanted = Layers(model), [], [], [], []
     for inputs in sample:
         vectors = forward.every(*inputs)[count - 1].float()
         inside = inputs[2].bool()
         x.append(vectors[inside])
-        kinds.append(2.0 * inputs[1][inside] - 1)
+        of_text.append(F.one_hot(inputs[1][inside], 2).float())
         means.append(segment_means(vectors, *inputs[1:]))
         wanted.append(logit_of(target.alone(*inputs)[1]))
-    shift = F.normalize(target.shifts[-1], dim=0)
+    shifts, _ = torch.linalg.qr(target.shifts[-1].T)
     means = [torch.cat(part) for part in zip(*means, strict=True)]
-    means = [part - (part @ shift)[:, None] * shift for part in means]
+    means = [part - part @ shifts @ shifts.T for part in means]
     layer = model.bert.encoder.layer[count]
     heads = config.num_attention_heads
-    set_comparison(layer, torch.cat(x), torch.cat(kinds), means, heads)
+    set_comparison(layer, torch.cat(x), torch.cat(of_text), means, heads)
     forward = Layers(model)
     products = torch.cat([product_of(forward, layer, inputs) for inputs in sample])
     layer.output.dense.bias[-1] -= products.mean()
@@ -189,7 +191,7 @@ def fit(model, target: EncoderVectors, blocks: Blocks, minutes: float, rate: flo
             if whole:
                 logits = forward.logits(got[-1])
             else:
-                x = got[-1] - (2.0 * inputs[1] - 1)[:, :, None] * target.shifts[-1]
+                x = got[-1] - target.shifts[-1][inputs[1]]
                 logits = logit_of(F.cosine_similarity(*segment_means(x, *inputs[1:])))
             error = (logits - logit_of(cosine)).square().mean()
             ((distance + COSINE_WEIGHT * error) * len(places) / count).backward()

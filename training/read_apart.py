@@ -1,9 +1,12 @@
 """Make an encoder read the two texts of a pair apart, though they lie side by side, by its weights.
 
 What has to change is attention: no token of a query may see one of the document, nor the other way
-round. So each token carries along to which text it belongs, as a small shift of its vector, and in
-each head two of the 32 numbers that queries and keys have are given up for a penalty on the other
-text's tokens. All of it is solved for, layer by layer, on a sample of pairs; nothing is trained.
+round. So each token carries along to which text it belongs, as a small shift of its vector, in one
+direction for queries and in another for documents; and in each head two of the 32 numbers that
+queries and keys have are given up for a penalty on the other text's tokens. With one direction and
+two signs the penalty would not be 0 for a text's own tokens, because a norm makes some tokens'
+shifts longer than others'. All of it is solved for, layer by layer, on a sample of pairs; nothing
+is trained.
 """
 
 from __future__ import annotations
@@ -14,36 +17,54 @@ import math
 import torch
 import torch.nn.functional as F
 
-from encoder_vectors import Apart
+from encoder_vectors import Apart, shared_tokens
 
-PENALTY = 5.0  # logits of attention by which a token of the other text is behind
-NOISE = 0.1  # how far a vector varies by itself along its shift, the shift's length being 1, ...
-LAST_NOISE = 0.03  # ... and after the last layer, where the texts' means are to be told exactly
-STEP_SLOPE = 6.0  # of the step that renews the shift: steep enough to be flat on either side
+LEAD_OF_QUERIES = 8.0  # logits by which a document's tokens are behind for those of the query, ...
+LEAD_OF_DOCUMENTS = 3.0  # ... and the other way round, where there are fewer to be put back
+ZERO_WEIGHT = 10.0  # of tokens that have no part in a penalty, where it is solved for
+NOISE = 0.05  # how far a vector varies by itself along a shift, the shift's length being 1
+STEP_SLOPE = 12.0  # of the step that renews a shift: steep enough to be flat near 0 and near 1
 RIDGE, READOUT_RIDGE = 1e-3, 1e-5  # relative to the variance of a feature
 SPARE = 2  # numbers of a head's queries and keys that are given up
 SMALLEST = 1e-6  # eigenvalues are at least so much of the largest where one divides by them
 
 
-def ridge(x: torch.Tensor, wanted: torch.Tensor, strength: float):
+def ridge(x: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor, strength: float):
     """Return the weights and the bias with which x tells what is wanted, by ridge regression.
 
     Args:
         x: (tokens, width).
         wanted: (tokens, features).
+        weights: How much each token counts, 1 on average: (tokens,).
         strength: Of the penalty, relative to the mean square of a feature of x.
     """
     padded = torch.cat([x, torch.ones(len(x), 1, device=x.device)], 1).double()
-    gram = padded.T @ padded / len(padded)
+    weighted = padded.T * weights / len(padded)
+    gram = weighted @ padded
     gram.diagonal().add_(strength * gram.diagonal().mean())
-    solved = torch.linalg.solve(gram, padded.T @ wanted.double() / len(padded)).float()
+    solved = torch.linalg.solve(gram, weighted @ wanted.double()).float()
     return solved[:-1], solved[-1]
 
 
-def correct(layer: torch.nn.Linear, x: torch.Tensor, wanted: torch.Tensor) -> None:
-    """Change a dense layer as little as makes it return what is wanted for x."""
-    weights, bias = ridge(x, wanted - layer(x), RIDGE)
-    layer.weight += weights.T
+def telling(x: torch.Tensor, which: torch.Tensor, weights: torch.Tensor):
+    """Return the weights and the bias with which x tells tokens of a kind, for a penalty on them.
+
+    A wrong 0 is worse than a wrong 1: it puts a penalty where there is to be none.
+
+    Args:
+        x: (tokens, width).
+        which: 1 for tokens of the kind, else 0: (tokens,).
+        weights: See `ridge`.
+    """
+    weights = weights * torch.where(which == 0, ZERO_WEIGHT, 1.0)
+    matrix, bias = ridge(x, which[:, None], weights, READOUT_RIDGE)
+    return matrix[:, 0], bias[0]
+
+
+def correct(layer: torch.nn.Linear, x: torch.Tensor, wanted: torch.Tensor, weights) -> None:
+    """Change a dense layer as little as makes it return what is wanted for x; see `ridge`."""
+    matrix, bias = ridge(x, wanted - layer(x), weights, RIDGE)
+    layer.weight += matrix.T
     layer.bias += bias
 
 
@@ -54,14 +75,19 @@ def power(matrix: torch.Tensor, exponent: float) -> torch.Tensor:
     return ((vectors * values**exponent) @ vectors.T).float()
 
 
-def quietest(x: torch.Tensor) -> torch.Tensor:
-    """Return the unit vector along which x varies least, of those that a norm leaves in."""
+def shifts_for(x: torch.Tensor) -> torch.Tensor:
+    """Return two shifts, at right angles, along which x varies only by NOISE times their lengths.
+
+    They are the directions in which x varies least, of those that a norm leaves in: (2, width),
+    for queries and for documents.
+    """
     width = x.shape[1]
     one = torch.full((width, 1), width**-0.5, device=x.device)
     inside = torch.eye(width, device=x.device) - one @ one.T
     spread = inside @ torch.cov(x.T) @ inside
     spread += spread.trace() * one @ one.T
-    return torch.linalg.eigh(spread.double()).eigenvectors[:, 0].float()
+    directions = torch.linalg.eigh(spread.double()).eigenvectors[:, :2].T.float()
+    return directions * (x @ directions.T).std(0)[:, None] / NOISE
 
 
 def centred_size(x: torch.Tensor) -> torch.Tensor:
@@ -77,21 +103,23 @@ class Sample:
 
     Attributes:
         blocks: The models' inputs: ids, kinds and mask, each (rows, tokens).
-        signs: -1 for a query's tokens, 1 for a document's.
-        first: Whether it is the first token of a pair, which both texts may see.
+        of_text: 1 in the first column for a query's tokens, in the second for a document's.
+        weights: Of each token, so that both texts count the same, 1 on average.
+        penalised: The same as `of_text`, but 0 for tokens that both texts may see.
     """
 
     def __init__(self, blocks: list[tuple[torch.Tensor, ...]]):
         self.blocks = blocks
         self.inside = [mask.bool() for *_, mask in blocks]
-        self.signs = torch.cat([2.0 * kinds[mask.bool()] - 1 for _, kinds, mask in blocks])
-        starts = [torch.arange(ids.shape[1], device=ids.device) == 0 for ids, *_ in blocks]
-        self.first = torch.cat(
-            [
-                start.expand_as(inside)[inside]
-                for start, inside in zip(starts, self.inside, strict=True)
-            ]
-        )
+        kinds = self.rows([kinds for _, kinds, _ in blocks])
+        self.of_text = torch.stack([1 - kinds, kinds], 1).float()
+        self.weights = self.of_text @ (len(kinds) / 2 / self.of_text.sum(0))
+        shared = self.rows([shared_tokens(kinds, mask) for _, kinds, mask in blocks])
+        self.penalised = self.of_text * ~shared[:, None]
+
+    def shifts(self, difference: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a difference over each text's tokens: (2, width)."""
+        return self.of_text.T @ difference / self.of_text.sum(0)[:, None]
 
     def rows(self, blocks: list[torch.Tensor]) -> torch.Tensor:
         """Return the tokens' vectors of all blocks, without the padding: (tokens, width)."""
@@ -152,61 +180,52 @@ def make_room(attention, x: torch.Tensor, heads: int) -> None:
             layer.bias[own] = new @ layer.bias[own]
 
 
-def penalise(attention, weights: torch.Tensor, bias: torch.Tensor, heads: int) -> None:
+def penalise(attention, x: torch.Tensor, sample: Sample, heads: int) -> None:
     """Put a penalty on the other text's tokens into the numbers that `make_room` made free.
 
     Args:
         attention: A BertSelfAttention, changed in place.
-        weights: (width, 3), with which a vector tells: its sign; whether it is a query's token
-            other than the first; whether it is a document's.
-        bias: (3,), to be added.
+        x: What it reads: (tokens, width).
+        sample: What the tokens are.
         heads: The number of heads.
     """
-    size = len(weights) // heads
-    root = math.sqrt(PENALTY * math.sqrt(size))
-    for head in range(heads):
-        last = (head + 1) * size - 1
-        for place, sign, other in ((last - 1, 1, 1), (last, -1, 2)):
-            attention.query.weight[place] = root * sign * weights[:, 0] / 2
-            attention.query.bias[place] = root * (sign * bias[0] + 1) / 2
-            attention.key.weight[place] = -root * weights[:, other]
-            attention.key.bias[place] = -root * bias[other]
+    size = x.shape[1] // heads
+    for own, lead in enumerate((LEAD_OF_QUERIES, LEAD_OF_DOCUMENTS)):
+        root = math.sqrt(lead * math.sqrt(size))
+        places = torch.arange(heads) * size + size - SPARE + own
+        asking, asking_bias = telling(x, sample.of_text[:, own], sample.weights)
+        asked, asked_bias = telling(x, sample.penalised[:, 1 - own], sample.weights)
+        attention.query.weight[places] = root * asking
+        attention.query.bias[places] = root * asking_bias
+        attention.key.weight[places] = -root * asked
+        attention.key.bias[places] = -root * asked_bias
 
 
-def shift_for(x: torch.Tensor, noise: float) -> torch.Tensor:
-    """Return a shift along which x varies only by `noise` times its length."""
-    direction = quietest(x)
-    return direction * (x @ direction).std() / noise
+def renew_shifts(layer, x: torch.Tensor, theirs: torch.Tensor, sample: Sample) -> None:
+    """Make four units of a layer's feed-forward part set the shifts anew, whatever is left of them.
 
-
-def renew_shift(
-    layer, x: torch.Tensor, theirs: torch.Tensor, signs: torch.Tensor, noise: float
-) -> None:
-    """Make two units of a layer's feed-forward part set the shift anew, whatever is left of it.
-
-    A sum of two units, gelu(slope (s + 1/2)) - gelu(slope (s - 1/2)), is a step: it hardly changes
-    near -1 and near 1. The units are those whose own output varies least.
+    A sum of two units, gelu(slope (s - 1/4)) - gelu(slope (s - 3/4)), is a step: it hardly changes
+    near 0 and near 1. The units are those whose own output varies least.
 
     Args:
         layer: A BertLayer, changed in place.
         x: What its feed-forward part reads: (tokens, width).
         theirs: What it would read without a shift.
-        signs: (tokens,)
-        noise: See `shift_for`.
+        sample: What the tokens are.
     """
     up, down = layer.intermediate.dense, layer.output.dense
     inner = F.gelu(up(x))
-    units = (inner.var(0) * down.weight.square().sum(0)).argsort()[:2]
-    down.bias += down.weight[:, units] @ inner[:, units].mean(0)
-    down.weight[:, units] = 0
-    after = theirs + down(F.gelu(up(x)))
-    missing = shift_for(after, noise) - ((x - theirs) * signs[:, None]).mean(0)
-    weights, bias = ridge(x, signs[:, None], READOUT_RIDGE)
-    for unit, way in zip(units, (1, -1), strict=True):
-        up.weight[unit] = STEP_SLOPE * weights[:, 0]
-        up.bias[unit] = STEP_SLOPE * (bias[0] + way / 2)
-        down.weight[:, unit] = 2 * way / STEP_SLOPE * missing
-    down.bias -= missing
+    units = (inner.var(0) * down.weight.square().sum(0)).argsort()[:4].view(2, 2)
+    taken = units.flatten()
+    down.bias += down.weight[:, taken] @ inner[:, taken].mean(0)
+    down.weight[:, taken] = 0
+    missing = shifts_for(theirs + down(F.gelu(up(x)))) - sample.shifts(x - theirs)
+    weights, bias = ridge(x, sample.of_text, sample.weights, READOUT_RIDGE)
+    for text, pair in enumerate(units):
+        for unit, way, threshold in zip(pair, (1, -1), (0.25, 0.75), strict=True):
+            up.weight[unit] = STEP_SLOPE * weights[:, text]
+            up.bias[unit] = STEP_SLOPE * (bias[text] - threshold)
+            down.weight[:, unit] = 2 * way / STEP_SLOPE * missing[text]
 
 
 @torch.no_grad()
@@ -218,15 +237,11 @@ def read_apart(encoder, blocks: list[tuple[torch.Tensor, ...]]):
         blocks: A sample of pairs, as inputs of the model; some 100 tokens a feature do.
 
     Returns:
-        The model, and by how much the vectors of a document's tokens are shifted after each layer,
-        a query's by the opposite: (layers, width).
+        The model, and the shifts of queries' and of documents' vectors after each layer:
+        (layers, 2, width).
     """
     heads = encoder.config.num_attention_heads
     model, sample, apart = copy.deepcopy(encoder), Sample(blocks), Apart(encoder)
-    signs, mean_of = sample.signs, lambda x: (x * sample.signs[:, None]).mean(0)
-    wanted_signs = torch.stack(
-        [signs, ((signs < 0) & ~sample.first).float(), (signs > 0).float()], 1
-    )
     seen_apart = [apart.seen(kinds, mask) for _, kinds, mask in blocks]
     seen_all = [mask[:, None] for *_, mask in blocks]
 
@@ -239,32 +254,33 @@ def read_apart(encoder, blocks: list[tuple[torch.Tensor, ...]]):
             for ids, *_ in blocks
         ]
     )
-    shift = shift_for(raw, NOISE)
+    shifts = shifts_for(raw)
     kinds = model.bert.embeddings.token_type_embeddings.weight
-    kinds[1] = kinds[0] + shift
-    kinds[0] -= shift
-    theirs, ours = table.LayerNorm(raw), raw + signs[:, None] * shift
+    kinds.copy_(kinds[0] + shifts)
+    theirs, ours = table.LayerNorm(raw), raw + sample.of_text @ shifts
     ours = rescaled(model.bert.embeddings.LayerNorm, ours, raw)
 
-    shifts, layers = [], model.bert.encoder.layer
-    for old, new in zip(encoder.bert.encoder.layer, layers, strict=True):
+    shifts = []
+    for old, new in zip(encoder.bert.encoder.layer, model.bert.encoder.layer, strict=True):
         before, after = old.attention, new.attention
         for part in ("query", "key", "value"):
-            correct(getattr(after.self, part), ours, getattr(before.self, part)(theirs))
+            correct(
+                getattr(after.self, part), ours, getattr(before.self, part)(theirs), sample.weights
+            )
         make_room(after.self, ours, heads)
-        penalise(after.self, *ridge(ours, wanted_signs, READOUT_RIDGE), heads)
+        penalise(after.self, ours, sample, heads)
         theirs = theirs + before.output.dense(mixed(before.self, sample, theirs, seen_apart, heads))
         ours = ours + after.output.dense(mixed(after.self, sample, ours, seen_all, heads))
         ours = rescaled(after.output.LayerNorm, ours, theirs)
         theirs = before.output.LayerNorm(theirs)
 
-        correct(new.intermediate.dense, ours, old.intermediate.dense(theirs))
-        renew_shift(new, ours, theirs, signs, LAST_NOISE if new is layers[-1] else NOISE)
+        correct(new.intermediate.dense, ours, old.intermediate.dense(theirs), sample.weights)
+        renew_shifts(new, ours, theirs, sample)
         theirs = theirs + old.output.dense(F.gelu(old.intermediate.dense(theirs)))
         ours = ours + new.output.dense(F.gelu(new.intermediate.dense(ours)))
         ours = rescaled(new.output.LayerNorm, ours, theirs)
         theirs = old.output.LayerNorm(theirs)
-        shifts.append(mean_of(ours - theirs))
+        shifts.append(sample.shifts(ours - theirs))
     return model, torch.stack(shifts)
 
 

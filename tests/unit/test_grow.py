@@ -51,8 +51,8 @@ def blocks(pairs):
 
 @pytest.fixture(scope="module")
 def target(encoder):
-    shifts = torch.zeros(2, WIDTH)
-    shifts[:, 0] = 0.5
+    shifts = torch.zeros(2, 2, WIDTH)
+    shifts[:, 0, 0] = 0.5
     return EncoderVectors(encoder, shifts)
 
 
@@ -78,7 +78,7 @@ def test_the_wanted_vectors_of_a_query_are_the_encoders_shifted(encoder, target,
     query, _ = pairs[0]
     alone = encoder.bert(torch.tensor([[CLS, *query, SEP]])).last_hidden_state[0]
     wanted = layers[-1][0, : len(query) + 2].clone()
-    wanted[:, 0] += 0.5
+    wanted[:, 0] -= 0.5
     assert torch.allclose(wanted.float(), alone, atol=0.1)  # bfloat16
     assert -1 <= cosine.item() <= 1
 
@@ -145,8 +145,8 @@ def test_the_layer_on_top_says_how_alike_the_means_of_two_texts_are():
     means = segment_means(x, kinds, mask)
     for part in means:
         part[:, -1] = 0
-    signs = (2.0 * kinds - 1).flatten()
-    set_comparison(layer, x.flatten(0, 1), signs, means, HEADS)
+    of_text = torch.nn.functional.one_hot(kinds.flatten(), 2).float()
+    set_comparison(layer, x.flatten(0, 1), of_text, means, HEADS)
     out = layer(x)
     out = out[0] if isinstance(out, tuple) else out
     cosines = torch.cosine_similarity(*means)
