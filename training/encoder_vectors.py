@@ -82,22 +82,29 @@ class EncoderVectors:
         layers = [x + shifts[kinds] for x, shifts in zip(layers, self.shifts, strict=True)]
         return layers, cosine
 
-    def distance(self, got: list[torch.Tensor], wanted: list[torch.Tensor], mask) -> torch.Tensor:
+    def distance(self, got: list[torch.Tensor], wanted: list[torch.Tensor], kinds, mask):
         """Return the mean squared difference of the vectors, each layer's variance being 1.
+
+        Queries and documents count the same, although documents have far more tokens.
 
         Args:
             got: The model's vectors by layer; those of further layers are left out.
             wanted: What `alone` returns.
+            kinds: 0 for the query's tokens, 1 for the document's.
             mask: 1 for tokens, 0 for padding. The first token may have any vector: it is what
                 the score is made of.
         """
-        inside, total, weights = mask.bool(), 0.0, 0.0
+        inside, total, sizes = mask.bool(), 0.0, 0.0
         inside[:, 0] = False
+        of_documents = kinds[inside].float()
+        share = of_documents.mean()
+        weights = of_documents / share / 2 + (1 - of_documents) / (1 - share) / 2
         for depth, theirs in enumerate(wanted):
             ours, theirs = got[depth][inside].float(), theirs[inside].float()
             if depth == len(self.spread):
                 self.spread.append(theirs.var(0).mean())
-            weight = LAST_WEIGHT if depth == len(wanted) - 1 else 1.0
-            total = total + weight * (ours - theirs).square().mean() / self.spread[depth]
-            weights += weight
-        return total / weights
+            size = LAST_WEIGHT if depth == len(wanted) - 1 else 1.0
+            far = ((ours - theirs).square().mean(1) * weights).mean()
+            total = total + size * far / self.spread[depth]
+            sizes += size
+        return total / sizes

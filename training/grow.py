@@ -5,12 +5,13 @@
     python training/train_reranker.py --start-from WORK/grown --vectors 0.5 --minutes 60
 
 A bi-encoder reads query and document apart and compares the means of their last vectors. Seven
-layers can do the same in one pass over both texts. The encoder's six learn to read them apart,
-though they lie side by side: token by token, their vectors are to be those that the encoder has
-when it reads a text alone. Then a seventh is set on top. Its attention brings the means of both
-texts to the first token, and its feed-forward part multiplies them: gelu(x) + gelu(-x) is nearly
-a square, and ab = ((a + b)^2 - (a - b)^2) / 4. What is inexact in it is learned from the encoder's
-cosine. From there, training has only to learn what a bi-encoder cannot see.
+layers can do the same in one pass over both texts. `read_apart.py` solves for weights with which
+the encoder's six layers read them apart, though they lie side by side; a fit brings their vectors
+nearer to those that the encoder itself has, token by token. Then a seventh layer is set on top. Its
+attention brings the means of both texts to the first token, and its feed-forward part multiplies
+them: gelu(x) + gelu(-x) is nearly a square, and ab = ((a + b)^2 - (a - b)^2) / 4. What is inexact
+in it is learned from the encoder's cosine. From there, training has only to learn what a bi-encoder
+cannot see.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from encoder_vectors import EncoderVectors, Layers, segment_means
-from groups import RELEVANT_COSINE, TEACHER_SCALE, WORK_DIR, Draw
+from groups import GROUP, RELEVANT_COSINE, TEACHER_SCALE, WORK_DIR, Draw
 from helpers.server import base_encoder_path
 from read_apart import read_apart, telling
 from train_reranker import (
@@ -42,12 +43,12 @@ from train_reranker import (
     weights_in,
 )
 
-GROUPS = 3  # queries a step, and a sample has so many steps' worth:
-SAMPLE = 30
+PAIRS = 24  # a step, each of another query, ...
+SAMPLE = 900  # ... and for what is solved for: many queries, since they have few tokens
 READING_SHARE = 0.8  # of the minutes; the rest is for the comparison
-RATES = (8e-5, 2e-5)  # learning rates of the two
+RATES = (3e-5, 2e-5)  # learning rates of the two
 COSINE_WEIGHT = 0.03  # of the squared error of a logit, beside the distance of the vectors
-OWN_TEXT = 6.0  # logits of attention by which the text that a head shall read leads
+OWN_TEXT = 5.0  # logits of attention by which the text that a head shall read leads
 MEAN_GAIN = 40.0  # how much the means outweigh the first token's own vector
 SQUARE_SCALE = 0.3  # of what goes into the squares: small enough to be near the parabola
 PRODUCT_SCALE = 0.3  # of what comes out of them
@@ -187,7 +188,7 @@ def fit(model, target: EncoderVectors, blocks: Blocks, minutes: float, rate: flo
             wanted, cosine = target.alone(*inputs)
             forward = Layers(model)
             got = forward.every(*inputs)
-            distance = target.distance(got, wanted, inputs[2])
+            distance = target.distance(got, wanted, *inputs[1:])
             if whole:
                 logits = forward.logits(got[-1])
             else:
@@ -226,9 +227,9 @@ def main() -> None:
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     draw = Draw(options.work_dir / "groups", options.seed)
 
-    def blocks(steps: int = 1) -> Iterator:
-        """Draw pairs, and put them on the device in blocks of a like length."""
-        pairs = [pair for _ in range(steps * GROUPS) for pair in draw.group()[0]]
+    def blocks(count: int = PAIRS) -> Iterator:
+        """Draw pairs of different queries, and put them on the device, like lengths together."""
+        pairs = [draw.group()[0][turn % GROUP] for turn in range(count)]
         for places, inputs in blocks_of(pairs, special):
             yield places, tuple(part.to(device) for part in inputs)
 

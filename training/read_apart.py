@@ -22,7 +22,8 @@ from encoder_vectors import Apart, shared_tokens
 LEAD_OF_QUERIES = 8.0  # logits by which a document's tokens are behind for those of the query, ...
 LEAD_OF_DOCUMENTS = 3.0  # ... and the other way round, where there are fewer to be put back
 ZERO_WEIGHT = 10.0  # of tokens that have no part in a penalty, where it is solved for
-NOISE = 0.05  # how far a vector varies by itself along a shift, the shift's length being 1
+NOISE = 0.05  # how far a vector varies by itself along a shift, the shift's length being 1, ...
+LAST_NOISE = 0.1  # ... and after the last layer, where a norm makes some tokens' shifts too long
 STEP_SLOPE = 12.0  # of the step that renews a shift: steep enough to be flat near 0 and near 1
 RIDGE, READOUT_RIDGE = 1e-3, 1e-5  # relative to the variance of a feature
 SPARE = 2  # numbers of a head's queries and keys that are given up
@@ -75,8 +76,8 @@ def power(matrix: torch.Tensor, exponent: float) -> torch.Tensor:
     return ((vectors * values**exponent) @ vectors.T).float()
 
 
-def shifts_for(x: torch.Tensor) -> torch.Tensor:
-    """Return two shifts, at right angles, along which x varies only by NOISE times their lengths.
+def shifts_for(x: torch.Tensor, noise: float) -> torch.Tensor:
+    """Return two shifts, at right angles, along which x varies only by `noise` times their lengths.
 
     They are the directions in which x varies least, of those that a norm leaves in: (2, width),
     for queries and for documents.
@@ -87,7 +88,7 @@ def shifts_for(x: torch.Tensor) -> torch.Tensor:
     spread = inside @ torch.cov(x.T) @ inside
     spread += spread.trace() * one @ one.T
     directions = torch.linalg.eigh(spread.double()).eigenvectors[:, :2].T.float()
-    return directions * (x @ directions.T).std(0)[:, None] / NOISE
+    return directions * (x @ directions.T).std(0)[:, None] / noise
 
 
 def centred_size(x: torch.Tensor) -> torch.Tensor:
@@ -201,7 +202,9 @@ def penalise(attention, x: torch.Tensor, sample: Sample, heads: int) -> None:
         attention.key.bias[places] = -root * asked_bias
 
 
-def renew_shifts(layer, x: torch.Tensor, theirs: torch.Tensor, sample: Sample) -> None:
+def renew_shifts(
+    layer, x: torch.Tensor, theirs: torch.Tensor, sample: Sample, noise: float
+) -> None:
     """Make four units of a layer's feed-forward part set the shifts anew, whatever is left of them.
 
     A sum of two units, gelu(slope (s - 1/4)) - gelu(slope (s - 3/4)), is a step: it hardly changes
@@ -212,6 +215,7 @@ def renew_shifts(layer, x: torch.Tensor, theirs: torch.Tensor, sample: Sample) -
         x: What its feed-forward part reads: (tokens, width).
         theirs: What it would read without a shift.
         sample: What the tokens are.
+        noise: See `shifts_for`.
     """
     up, down = layer.intermediate.dense, layer.output.dense
     inner = F.gelu(up(x))
@@ -219,7 +223,7 @@ def renew_shifts(layer, x: torch.Tensor, theirs: torch.Tensor, sample: Sample) -
     taken = units.flatten()
     down.bias += down.weight[:, taken] @ inner[:, taken].mean(0)
     down.weight[:, taken] = 0
-    missing = shifts_for(theirs + down(F.gelu(up(x)))) - sample.shifts(x - theirs)
+    missing = shifts_for(theirs + down(F.gelu(up(x))), noise) - sample.shifts(x - theirs)
     weights, bias = ridge(x, sample.of_text, sample.weights, READOUT_RIDGE)
     for text, pair in enumerate(units):
         for unit, way, threshold in zip(pair, (1, -1), (0.25, 0.75), strict=True):
@@ -254,14 +258,15 @@ def read_apart(encoder, blocks: list[tuple[torch.Tensor, ...]]):
             for ids, *_ in blocks
         ]
     )
-    shifts = shifts_for(raw)
+    shifts = shifts_for(raw, NOISE)
     kinds = model.bert.embeddings.token_type_embeddings.weight
     kinds.copy_(kinds[0] + shifts)
     theirs, ours = table.LayerNorm(raw), raw + sample.of_text @ shifts
     ours = rescaled(model.bert.embeddings.LayerNorm, ours, raw)
 
     shifts = []
-    for old, new in zip(encoder.bert.encoder.layer, model.bert.encoder.layer, strict=True):
+    layers = model.bert.encoder.layer
+    for old, new in zip(encoder.bert.encoder.layer, layers, strict=True):
         before, after = old.attention, new.attention
         for part in ("query", "key", "value"):
             correct(
@@ -275,7 +280,8 @@ def read_apart(encoder, blocks: list[tuple[torch.Tensor, ...]]):
         theirs = before.output.LayerNorm(theirs)
 
         correct(new.intermediate.dense, ours, old.intermediate.dense(theirs), sample.weights)
-        renew_shifts(new, ours, theirs, sample)
+        noise = LAST_NOISE if new is layers[-1] else NOISE
+        renew_shifts(new, ours, theirs, sample, noise)
         theirs = theirs + old.output.dense(F.gelu(old.intermediate.dense(theirs)))
         ours = ours + new.output.dense(F.gelu(new.intermediate.dense(ours)))
         ours = rescaled(new.output.LayerNorm, ours, theirs)

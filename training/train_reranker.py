@@ -174,7 +174,7 @@ def score(model, pairs, special: tuple[int, int], device: str, target=None):
         inputs = tuple(x.to(device) for x in inputs)
         vectors = forward.every(*inputs)
         if target:
-            far = target.distance(vectors, target.alone(*inputs)[0], inputs[2])
+            far = target.distance(vectors, target.alone(*inputs)[0], *inputs[1:])
             distance = distance + far * len(block) / len(pairs)
         places.append(block)
         logits.append(forward.logits(vectors[-1]))

@@ -106,8 +106,10 @@ def test_a_model_reads_apart_what_lies_side_by_side(encoder, blocks):
     target = EncoderVectors(encoder, shifts)
     plain = EncoderVectors(encoder, torch.zeros_like(shifts))
     for inputs in blocks[:2]:
-        ours = target.distance(Layers(reader).every(*inputs), target.alone(*inputs)[0], inputs[2])
-        theirs = plain.distance(Layers(encoder).every(*inputs), plain.alone(*inputs)[0], inputs[2])
+        ours = target.distance(Layers(reader).every(*inputs), target.alone(*inputs)[0], *inputs[1:])
+        theirs = plain.distance(
+            Layers(encoder).every(*inputs), plain.alone(*inputs)[0], *inputs[1:]
+        )
         assert ours < 0.5 * theirs
 
 
@@ -116,8 +118,8 @@ def test_no_distance_from_what_is_wanted_and_some_from_the_pair_read_at_once(
 ):
     _, inputs = next(blocks_of(pairs, (CLS, SEP)))
     wanted, _ = target.alone(*inputs)
-    assert target.distance(wanted, wanted, inputs[2]).item() == 0
-    assert target.distance(Layers(encoder).every(*inputs), wanted, inputs[2]).item() > 0.05
+    assert target.distance(wanted, wanted, *inputs[1:]).item() == 0
+    assert target.distance(Layers(encoder).every(*inputs), wanted, *inputs[1:]).item() > 0.05
 
 
 def test_the_logits_are_the_same_with_and_without_the_distance(encoder, target, pairs):
