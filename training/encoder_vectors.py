@@ -41,17 +41,39 @@ def shared_tokens(kinds, mask) -> torch.Tensor:
     return (places == 0) | (places == separator)
 
 
+def seen_apart(kinds, mask) -> torch.Tensor:
+    """Return which tokens each token sees if texts are read apart: (rows, tokens, tokens)."""
+    own = kinds[:, :, None] == kinds[:, None]
+    return (own | shared_tokens(kinds, mask)[:, None]) & mask[:, None].bool()
+
+
+def balance(kinds: torch.Tensor) -> torch.Tensor:
+    """Return how much each token counts, 1 on average, so that both texts count the same.
+
+    Args:
+        kinds: 0 for the query's tokens, 1 for the document's: (tokens,).
+    """
+    of_documents = kinds.float()
+    share = of_documents.mean()
+    return of_documents / share / 2 + (1 - of_documents) / (1 - share) / 2
+
+
 class Apart(Layers):
     """The same in which no token sees one of the other text, but for the query's [CLS] and [SEP].
+
+    Nor does it know a document's tokens from a query's: alone, a text has one kind of token.
 
     An encoder's attention rests on these two where it looks for nothing. With them its vectors
     are nearly those that it has when it reads each text alone.
     """
 
+    def embedded(self, ids, kinds):
+        """Return the vectors that go into the first layer: (rows, tokens, width)."""
+        return super().embedded(ids, torch.zeros_like(kinds))
+
     def seen(self, kinds, mask):
         """Return which tokens each token sees, 1 or 0: (rows, tokens, tokens)."""
-        own = kinds[:, :, None] == kinds[:, None]
-        return (own | shared_tokens(kinds, mask)[:, None]) & mask[:, None].bool()
+        return seen_apart(kinds, mask)
 
 
 def segment_means(x, kinds, mask) -> list[torch.Tensor]:
@@ -68,9 +90,7 @@ class EncoderVectors:
     """
 
     def __init__(self, encoder, shifts: torch.Tensor):
-        """Read with a BertForSequenceClassification; it then knows one kind of token only."""
-        kinds = encoder.bert.embeddings.token_type_embeddings.weight
-        kinds.data[1] = kinds[0]
+        """Read with a BertForSequenceClassification."""
         self.forward, self.shifts = Apart(encoder), shifts
         self.spread: list[torch.Tensor] = []
 
@@ -96,9 +116,7 @@ class EncoderVectors:
         """
         inside, total, sizes = mask.bool(), 0.0, 0.0
         inside[:, 0] = False
-        of_documents = kinds[inside].float()
-        share = of_documents.mean()
-        weights = of_documents / share / 2 + (1 - of_documents) / (1 - share) / 2
+        weights = balance(kinds[inside])
         for depth, theirs in enumerate(wanted):
             ours, theirs = got[depth][inside].float(), theirs[inside].float()
             if depth == len(self.spread):

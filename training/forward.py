@@ -58,7 +58,7 @@ class Forward:
         """
         rows, tokens = ids.shape
         with torch.no_grad():
-            x = self.bert.embeddings(input_ids=ids, token_type_ids=kinds).to(self.kind)
+            x = self.embedded(ids, kinds).to(self.kind)
         width = x.shape[-1]
         hidden = (1 - self.seen(kinds, mask).to(self.kind))[:, None] * -1e4
 
@@ -71,6 +71,10 @@ class Forward:
             x = self._norm(F.linear(mixed, *output) + x, first_norm)
             x = self._norm(F.linear(F.gelu(F.linear(x, *up)), *down) + x, second_norm)
         return x
+
+    def embedded(self, ids, kinds):
+        """Return the vectors that go into the first layer: (rows, tokens, width)."""
+        return self.bert.embeddings(input_ids=ids, token_type_ids=kinds)
 
     def seen(self, kinds, mask):
         """Return which tokens each token sees, 1 or 0: (rows, 1 or tokens, tokens)."""

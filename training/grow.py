@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from encoder_vectors import EncoderVectors, Layers, segment_means
+from encoder_vectors import EncoderVectors, Layers, balance, segment_means
 from groups import GROUP, RELEVANT_COSINE, TEACHER_SCALE, WORK_DIR, Draw
 from helpers.server import base_encoder_path
 from read_apart import read_apart, telling
@@ -37,6 +37,7 @@ from train_reranker import (
     SHIFTS_FILE,
     blocks_of,
     build_model,
+    frozen_encoder,
     learning_rate,
     shifts_in,
     trainable,
@@ -56,28 +57,28 @@ PRODUCT_SCALE = 0.3  # of what comes out of them
 Blocks = Callable[[], Iterator]
 
 
-def set_comparison(layer, x, of_text, means, heads: int) -> None:
+def set_comparison(layer, x, kinds, means) -> None:
     """Make a layer write into the first token's last feature how alike the two texts' means are.
 
     Args:
         layer: Changed in place.
         x: Vectors that come into the layer: (tokens, width).
-        of_text: 1 in the first column for a query's tokens, in the second for a document's.
+        kinds: 0 for a query's tokens, 1 for a document's: (tokens,).
         means: Means of queries and of documents: two times (texts, width). Their directions'
             principal components count. Those of documents are shorter, since the vectors of a
             longer text differ more: they are scaled to the length of the others, because the norm
             after attention divides both by one number.
-        heads: Attention heads; the first half reads the query, the second the document.
+
+    The first half of the attention heads reads the query, the second the document.
     """
     for part in layer.modules():
         for name, tensor in part.named_parameters(recurse=False):
             tensor.fill_(1.0 if isinstance(part, torch.nn.LayerNorm) and name == "weight" else 0.0)
-    width = x.shape[1]
-    size, half = width // heads, width // 2
+    own, width = layer.attention.self, x.shape[1]
+    heads, size, half = own.num_attention_heads, own.attention_head_size, width // 2
     kept = half - 1  # components of each mean; the last feature is for the result
-    weights = of_text @ (len(x) / 2 / of_text.sum(0))
-    other_text = [telling(x, of_text[:, other], weights) for other in (1, 0)]
-    own, strength = layer.attention.self, OWN_TEXT * math.sqrt(size)
+    other_text = [telling(x, (kinds == other).float(), balance(kinds)) for other in (1, 0)]
+    strength = OWN_TEXT * math.sqrt(size)
     for head in range(heads):
         last = (head + 1) * size - 1
         key, bias = other_text[head >= heads // 2]
@@ -130,20 +131,19 @@ def add_layer(reader, target: EncoderVectors, blocks: Iterator):
     model = AutoModelForSequenceClassification.from_config(config).to(reader.device)
     model.load_state_dict(reader.state_dict(), strict=False)
     sample = [inputs for _, inputs in blocks]
-    forward, x, of_text, means, wanted = Layers(model), [], [], [], []
+    forward, x, kinds, means, wanted = Layers(model), [], [], [], []
     for inputs in sample:
         vectors = forward.every(*inputs)[count - 1].float()
         inside = inputs[2].bool()
         x.append(vectors[inside])
-        of_text.append(F.one_hot(inputs[1][inside], 2).float())
+        kinds.append(inputs[1][inside])
         means.append(segment_means(vectors, *inputs[1:]))
         wanted.append(logit_of(target.alone(*inputs)[1]))
     shifts, _ = torch.linalg.qr(target.shifts[-1].T)
     means = [torch.cat(part) for part in zip(*means, strict=True)]
     means = [part - part @ shifts @ shifts.T for part in means]
     layer = model.bert.encoder.layer[count]
-    heads = config.num_attention_heads
-    set_comparison(layer, torch.cat(x), torch.cat(of_text), means, heads)
+    set_comparison(layer, torch.cat(x), torch.cat(kinds), means)
     forward = Layers(model)
     products = torch.cat([product_of(forward, layer, inputs) for inputs in sample])
     layer.output.dense.bias[-1] -= products.mean()
@@ -233,8 +233,7 @@ def main() -> None:
         for places, inputs in blocks_of(pairs, special):
             yield places, tuple(part.to(device) for part in inputs)
 
-    encoder = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
-    encoder.requires_grad_(False).to(device)
+    encoder = frozen_encoder(base, device)
     if options.start_from:
         model = build_model(base, weights_in(options.start_from)).to(device)
         shifts = shifts_in(options.start_from).to(device)

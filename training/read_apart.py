@@ -17,7 +17,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from encoder_vectors import Apart, shared_tokens
+from encoder_vectors import balance, seen_apart, shared_tokens
 
 LEAD_OF_QUERIES = 8.0  # logits by which a document's tokens are behind for those of the query, ...
 LEAD_OF_DOCUMENTS = 3.0  # ... and the other way round, where there are fewer to be put back
@@ -69,11 +69,11 @@ def correct(layer: torch.nn.Linear, x: torch.Tensor, wanted: torch.Tensor, weigh
     layer.bias += bias
 
 
-def power(matrix: torch.Tensor, exponent: float) -> torch.Tensor:
-    """Return a power of a symmetric matrix without negative eigenvalues."""
+def roots_of(matrix: torch.Tensor) -> list[torch.Tensor]:
+    """Return the root of a symmetric matrix without negative eigenvalues, and its inverse."""
     values, vectors = torch.linalg.eigh(matrix.double())
     values = values.clamp(min=SMALLEST * values.max())
-    return ((vectors * values**exponent) @ vectors.T).float()
+    return [((vectors * values**exponent) @ vectors.T).float() for exponent in (0.5, -0.5)]
 
 
 def shifts_for(x: torch.Tensor, noise: float) -> torch.Tensor:
@@ -103,18 +103,17 @@ class Sample:
     """Blocks of pairs, and which of their tokens belong to what; a token is one row.
 
     Attributes:
-        blocks: The models' inputs: ids, kinds and mask, each (rows, tokens).
         of_text: 1 in the first column for a query's tokens, in the second for a document's.
         weights: Of each token, so that both texts count the same, 1 on average.
         penalised: The same as `of_text`, but 0 for tokens that both texts may see.
     """
 
     def __init__(self, blocks: list[tuple[torch.Tensor, ...]]):
-        self.blocks = blocks
+        """Take blocks as the models read them: ids, kinds and mask, each (rows, tokens)."""
         self.inside = [mask.bool() for *_, mask in blocks]
         kinds = self.rows([kinds for _, kinds, _ in blocks])
         self.of_text = torch.stack([1 - kinds, kinds], 1).float()
-        self.weights = self.of_text @ (len(kinds) / 2 / self.of_text.sum(0))
+        self.weights = balance(kinds)
         shared = self.rows([shared_tokens(kinds, mask) for _, kinds, mask in blocks])
         self.penalised = self.of_text * ~shared[:, None]
 
@@ -137,7 +136,7 @@ class Sample:
         return blocks
 
 
-def mixed(attention, sample: Sample, x: torch.Tensor, seen: list[torch.Tensor], heads: int):
+def mixed(attention, sample: Sample, x: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
     """Return what self-attention makes of the tokens' vectors, before its output layer.
 
     Args:
@@ -145,19 +144,13 @@ def mixed(attention, sample: Sample, x: torch.Tensor, seen: list[torch.Tensor], 
         sample: Where the tokens are.
         x: (tokens, width).
         seen: For each block which tokens each token sees: (rows, 1 or tokens, tokens).
-        heads: The number of heads.
     """
-    parts = [sample.back(part(x)) for part in (attention.query, attention.key, attention.value)]
-    out = []
-    for *block, seen_here in zip(*parts, seen, strict=True):
-        rows, tokens, width = block[0].shape
-        query, key, value = (y.view(rows, tokens, heads, -1).transpose(1, 2) for y in block)
-        y = F.scaled_dot_product_attention(query, key, value, seen_here[:, None].bool())
-        out.append(y.transpose(1, 2).reshape(rows, tokens, width))
-    return sample.rows(out)
+    hidden = [(1 - here[:, None].float()) * -1e4 for here in seen]
+    blocks = zip(sample.back(x), hidden, strict=True)
+    return sample.rows([attention(block, mask)[0] for block, mask in blocks])
 
 
-def make_room(attention, x: torch.Tensor, heads: int) -> None:
+def make_room(attention, x: torch.Tensor) -> None:
     """Rewrite each head's queries and keys so that its last SPARE numbers are free, and 0.
 
     The products of queries and keys stay what they are, but for the directions in which they
@@ -165,35 +158,34 @@ def make_room(attention, x: torch.Tensor, heads: int) -> None:
     are kept. A part that all keys have in common does not count, since a softmax forbids it.
     """
     query, key = attention.query(x), attention.key(x)
-    size = x.shape[1] // heads
-    for head in range(heads):
+    size = attention.attention_head_size
+    for head in range(attention.num_attention_heads):
         own = slice(head * size, (head + 1) * size)
-        of_queries = query[:, own].T @ query[:, own] / len(x)
-        of_keys = torch.cov(key[:, own].T)
-        left, strengths, right = torch.linalg.svd(power(of_queries, 0.5) @ power(of_keys, 0.5))
+        of_queries, inverse_of_queries = roots_of(query[:, own].T @ query[:, own] / len(x))
+        of_keys, inverse_of_keys = roots_of(torch.cov(key[:, own].T))
+        left, strengths, right = torch.linalg.svd(of_queries @ of_keys)
         strengths[-SPARE:] = 0
         roots = strengths.sqrt()[:, None]
         for layer, new in (
-            (attention.query, roots * left.T @ power(of_queries, -0.5)),
-            (attention.key, roots * right @ power(of_keys, -0.5)),
+            (attention.query, roots * left.T @ inverse_of_queries),
+            (attention.key, roots * right @ inverse_of_keys),
         ):
             layer.weight[own] = new @ layer.weight[own]
             layer.bias[own] = new @ layer.bias[own]
 
 
-def penalise(attention, x: torch.Tensor, sample: Sample, heads: int) -> None:
+def penalise(attention, x: torch.Tensor, sample: Sample) -> None:
     """Put a penalty on the other text's tokens into the numbers that `make_room` made free.
 
     Args:
         attention: A BertSelfAttention, changed in place.
         x: What it reads: (tokens, width).
         sample: What the tokens are.
-        heads: The number of heads.
     """
-    size = x.shape[1] // heads
+    size = attention.attention_head_size
     for own, lead in enumerate((LEAD_OF_QUERIES, LEAD_OF_DOCUMENTS)):
         root = math.sqrt(lead * math.sqrt(size))
-        places = torch.arange(heads) * size + size - SPARE + own
+        places = torch.arange(attention.num_attention_heads) * size + size - SPARE + own
         asking, asking_bias = telling(x, sample.of_text[:, own], sample.weights)
         asked, asked_bias = telling(x, sample.penalised[:, 1 - own], sample.weights)
         attention.query.weight[places] = root * asking
@@ -244,9 +236,8 @@ def read_apart(encoder, blocks: list[tuple[torch.Tensor, ...]]):
         The model, and the shifts of queries' and of documents' vectors after each layer:
         (layers, 2, width).
     """
-    heads = encoder.config.num_attention_heads
-    model, sample, apart = copy.deepcopy(encoder), Sample(blocks), Apart(encoder)
-    seen_apart = [apart.seen(kinds, mask) for _, kinds, mask in blocks]
+    model, sample = copy.deepcopy(encoder), Sample(blocks)
+    seen_own = [seen_apart(kinds, mask) for _, kinds, mask in blocks]
     seen_all = [mask[:, None] for *_, mask in blocks]
 
     table = encoder.bert.embeddings
@@ -272,17 +263,18 @@ def read_apart(encoder, blocks: list[tuple[torch.Tensor, ...]]):
             correct(
                 getattr(after.self, part), ours, getattr(before.self, part)(theirs), sample.weights
             )
-        make_room(after.self, ours, heads)
-        penalise(after.self, ours, sample, heads)
-        theirs = theirs + before.output.dense(mixed(before.self, sample, theirs, seen_apart, heads))
-        ours = ours + after.output.dense(mixed(after.self, sample, ours, seen_all, heads))
+        make_room(after.self, ours)
+        penalise(after.self, ours, sample)
+        theirs = theirs + before.output.dense(mixed(before.self, sample, theirs, seen_own))
+        ours = ours + after.output.dense(mixed(after.self, sample, ours, seen_all))
         ours = rescaled(after.output.LayerNorm, ours, theirs)
         theirs = before.output.LayerNorm(theirs)
 
-        correct(new.intermediate.dense, ours, old.intermediate.dense(theirs), sample.weights)
+        inner = old.intermediate.dense(theirs)
+        correct(new.intermediate.dense, ours, inner, sample.weights)
         noise = LAST_NOISE if new is layers[-1] else NOISE
         renew_shifts(new, ours, theirs, sample, noise)
-        theirs = theirs + old.output.dense(F.gelu(old.intermediate.dense(theirs)))
+        theirs = theirs + old.output.dense(F.gelu(inner))
         ours = ours + new.output.dense(F.gelu(new.intermediate.dense(ours)))
         ours = rescaled(new.output.LayerNorm, ours, theirs)
         theirs = old.output.LayerNorm(theirs)

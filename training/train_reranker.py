@@ -112,14 +112,14 @@ def shifts_in(folder: Path) -> torch.Tensor:
         ValueError: Another program wrote it.
     """
     if not (folder / SHIFTS_FILE).is_file():
-        raise ValueError(f"--vectors needs a folder that grow.py wrote; {folder} is none.")
+        raise ValueError(f"{folder} has no {SHIFTS_FILE}: give a folder that grow.py wrote.")
     return torch.from_numpy(np.load(folder / SHIFTS_FILE))
 
 
-def vector_target(base: str, shifts: torch.Tensor, device: str) -> EncoderVectors:
-    """Return the encoder's vectors as a target."""
+def frozen_encoder(base: str, device: str):
+    """Return the encoder as it is, not to be trained: what `EncoderVectors` reads with."""
     encoder = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
-    return EncoderVectors(encoder.requires_grad_(False).to(device), shifts.to(device))
+    return encoder.requires_grad_(False).to(device)
 
 
 def blocks_of(pairs, special: tuple[int, int]):
@@ -249,9 +249,11 @@ def main() -> None:
         draw.rng.seed(f"{options.seed} {step}")
         print(f"going on from step {step}", flush=True)
 
-    if options.vectors and shifts is None:
-        raise ValueError("--vectors needs --start-from with a folder that grow.py wrote.")
-    target = vector_target(base, shifts, device) if options.vectors else None
+    target = None
+    if options.vectors:
+        if shifts is None:
+            raise ValueError("--vectors needs a run begun with it, from a folder of grow.py.")
+        target = EncoderVectors(frozen_encoder(base, device), shifts.to(device))
     length, saved, recent = 60 * options.minutes, spent, []
     while spent < length:
         began = time.monotonic()

@@ -95,7 +95,7 @@ def test_what_a_head_gives_up_changes_its_scores_little(encoder):
         return query @ (key - key.mean(1, keepdim=True)).transpose(1, 2)
 
     before = scores()
-    make_room(attention, x, HEADS)
+    make_room(attention, x)
     for part in (attention.query, attention.key):
         assert (of_heads(part(x))[:, :, -2:].abs() < 1e-3).all()
     assert (scores() - before).square().mean() < 0.05 * before.square().mean()
@@ -106,10 +106,10 @@ def test_a_model_reads_apart_what_lies_side_by_side(encoder, blocks):
     target = EncoderVectors(encoder, shifts)
     plain = EncoderVectors(encoder, torch.zeros_like(shifts))
     for inputs in blocks[:2]:
+        ids, kinds, mask = inputs
         ours = target.distance(Layers(reader).every(*inputs), target.alone(*inputs)[0], *inputs[1:])
-        theirs = plain.distance(
-            Layers(encoder).every(*inputs), plain.alone(*inputs)[0], *inputs[1:]
-        )
+        together = Layers(encoder).every(ids, torch.zeros_like(kinds), mask)
+        theirs = plain.distance(together, plain.alone(*inputs)[0], kinds, mask)
         assert ours < 0.5 * theirs
 
 
@@ -119,7 +119,9 @@ def test_no_distance_from_what_is_wanted_and_some_from_the_pair_read_at_once(
     _, inputs = next(blocks_of(pairs, (CLS, SEP)))
     wanted, _ = target.alone(*inputs)
     assert target.distance(wanted, wanted, *inputs[1:]).item() == 0
-    assert target.distance(Layers(encoder).every(*inputs), wanted, *inputs[1:]).item() > 0.05
+    ids, kinds, mask = inputs
+    together = Layers(encoder).every(ids, torch.zeros_like(kinds), mask)
+    assert target.distance(together, wanted, kinds, mask).item() > 0.05
 
 
 def test_the_logits_are_the_same_with_and_without_the_distance(encoder, target, pairs):
@@ -147,8 +149,7 @@ def test_the_layer_on_top_says_how_alike_the_means_of_two_texts_are():
     means = segment_means(x, kinds, mask)
     for part in means:
         part[:, -1] = 0
-    of_text = torch.nn.functional.one_hot(kinds.flatten(), 2).float()
-    set_comparison(layer, x.flatten(0, 1), of_text, means, HEADS)
+    set_comparison(layer, x.flatten(0, 1), kinds.flatten(), means)
     out = layer(x)
     out = out[0] if isinstance(out, tuple) else out
     cosines = torch.cosine_similarity(*means)
