@@ -93,6 +93,11 @@ class EncoderVectors:
         """Read with a BertForSequenceClassification."""
         self.forward, self.shifts = Apart(encoder), shifts
         self.spread: list[torch.Tensor] = []
+        self.along, _ = torch.linalg.qr(shifts[-1].T)
+
+    def without_shift(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the last layer's vectors without what they have along its shifts."""
+        return x - x @ self.along @ self.along.T
 
     @torch.no_grad()
     def alone(self, ids, kinds, mask) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -105,7 +110,8 @@ class EncoderVectors:
     def distance(self, got: list[torch.Tensor], wanted: list[torch.Tensor], kinds, mask):
         """Return the mean squared difference of the vectors, each layer's variance being 1.
 
-        Queries and documents count the same, although documents have far more tokens.
+        Queries and documents count the same, although documents have far more tokens. After the
+        last layer a shift may be longer or shorter than it should, since nothing reads along it.
 
         Args:
             got: The model's vectors by layer; those of further layers are left out.
@@ -121,8 +127,10 @@ class EncoderVectors:
             ours, theirs = got[depth][inside].float(), theirs[inside].float()
             if depth == len(self.spread):
                 self.spread.append(theirs.var(0).mean())
-            size = LAST_WEIGHT if depth == len(wanted) - 1 else 1.0
-            far = ((ours - theirs).square().mean(1) * weights).mean()
+            size, far = 1.0, ours - theirs
+            if depth == len(wanted) - 1:
+                size, far = LAST_WEIGHT, self.without_shift(far)
+            far = (far.square().mean(1) * weights).mean()
             total = total + size * far / self.spread[depth]
             sizes += size
         return total / sizes

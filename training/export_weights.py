@@ -2,9 +2,10 @@
 
     python training/export_weights.py WORK/model src/helpers/offline_reranker
 
-The training leaves the tables of words and places as they are, so they stay out. What is written
-to `TARGET/weights.safetensors` has the names that transformers gives to the weights of a
-BertForSequenceClassification with one output; they replace those of the encoder, or are added.
+The training leaves the tables of words and places as they are, so they stay out. So do matrices of
+zeros, which `helpers.server.model.merge` puts back. What is written to `TARGET/weights.safetensors`
+has the names that transformers gives to the weights of a BertForSequenceClassification with one
+output; they replace those of the encoder, or are added.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def export(trained: Path, target: Path) -> None:
     weights = {
         name: value.astype(np.float16)
         for name, value in load_file(trained / "model.safetensors").items()
-        if not name.startswith(TABLES)
+        if not name.startswith(TABLES) and (value.ndim == 1 or value.any())
     }
     target.mkdir(parents=True, exist_ok=True)
     file = target / "weights.safetensors"

@@ -28,10 +28,10 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from encoder_vectors import EncoderVectors, Layers, balance, segment_means
+from encoder_vectors import EncoderVectors, Layers, segment_means
 from groups import GROUP, RELEVANT_COSINE, TEACHER_SCALE, WORK_DIR, Draw
 from helpers.server import base_encoder_path
-from read_apart import read_apart, telling
+from read_apart import read_apart
 from train_reranker import (
     MAX_TOKENS,
     SHIFTS_FILE,
@@ -49,27 +49,64 @@ SAMPLE = 900  # ... and for what is solved for: many queries, since they have fe
 READING_SHARE = 0.8  # of the minutes; the rest is for the comparison
 RATES = (3e-5, 2e-5)  # learning rates of the two
 COSINE_WEIGHT = 0.03  # of the squared error of a logit, beside the distance of the vectors
-OWN_TEXT = 5.0  # logits of attention by which the text that a head shall read leads
+KEY_PENALTY = 1e-5  # on the squares of the weights of attention, where it is solved for
 MEAN_GAIN = 40.0  # how much the means outweigh the first token's own vector
 SQUARE_SCALE = 0.3  # of what goes into the squares: small enough to be near the parabola
 PRODUCT_SCALE = 0.3  # of what comes out of them
+TANH_SCALE = 0.25  # of the result where the head reads it: small enough to be nearly linear
 
 Blocks = Callable[[], Iterator]
 
 
-def set_comparison(layer, x, kinds, means) -> None:
+def even_keys(x: torch.Tensor, pair: torch.Tensor, own: torch.Tensor):
+    """Return the weights of attention logits with which it falls evenly on one text of a pair.
+
+    They minimise the divergence of a softmax over all tokens of the pair from the even share that
+    each token of the one text is to have. That is convex: there is one solution, (width,).
+
+    Args:
+        x: Vectors of tokens: (tokens, width).
+        pair: The number of the pair that each token is of, from 0 on: (tokens,).
+        own: 1 for tokens of the text, else 0: (tokens,).
+    """
+    size, zeros = x.std(0).median(), torch.zeros(int(pair[-1]) + 1, device=x.device)
+    x = (x - x.mean(0)) / size
+    share = own / zeros.index_add(0, pair, own)[pair]
+    wanted = share @ x / len(zeros)
+    weights = torch.zeros(x.shape[1], device=x.device, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits = x @ weights
+        highest = torch.full_like(zeros, -torch.inf)
+        highest = highest.scatter_reduce(0, pair, logits.detach(), "amax")
+        sums = zeros.index_add(0, pair, (logits - highest[pair]).exp())
+        far = (sums.log() + highest).mean() - wanted @ weights
+        far = far + KEY_PENALTY * weights.square().sum()
+        far.backward()
+        return far
+
+    with torch.enable_grad():
+        optimiser.step(loss)
+    return weights.detach() / size
+
+
+def set_comparison(layer, x, pair, kinds, means) -> None:
     """Make a layer write into the first token's last feature how alike the two texts' means are.
 
     Args:
         layer: Changed in place.
         x: Vectors that come into the layer: (tokens, width).
+        pair: The number of the pair that each token is of, from 0 on: (tokens,).
         kinds: 0 for a query's tokens, 1 for a document's: (tokens,).
         means: Means of queries and of documents: two times (texts, width). Their directions'
             principal components count. Those of documents are shorter, since the vectors of a
             longer text differ more: they are scaled to the length of the others, because the norm
             after attention divides both by one number.
 
-    The first half of the attention heads reads the query, the second the document.
+    The first half of the attention heads reads the query, the second the document. What the first
+    token itself holds has no part in it.
     """
     for part in layer.modules():
         for name, tensor in part.named_parameters(recurse=False):
@@ -77,13 +114,11 @@ def set_comparison(layer, x, kinds, means) -> None:
     own, width = layer.attention.self, x.shape[1]
     heads, size, half = own.num_attention_heads, own.attention_head_size, width // 2
     kept = half - 1  # components of each mean; the last feature is for the result
-    other_text = [telling(x, (kinds == other).float(), balance(kinds)) for other in (1, 0)]
-    strength = OWN_TEXT * math.sqrt(size)
+    keys = [even_keys(x, pair, (kinds == text).float()) for text in (0, 1)]
     for head in range(heads):
         last = (head + 1) * size - 1
-        key, bias = other_text[head >= heads // 2]
-        own.query.bias[last] = 1
-        own.key.weight[last], own.key.bias[last] = -strength * key, -strength * bias
+        own.query.bias[last] = math.sqrt(size)
+        own.key.weight[last] = keys[head >= heads // 2]
     directions = F.normalize(torch.cat(means))
     components = torch.linalg.eigh(directions.T @ directions).eigenvectors.flip(1)[:, :kept]
     of_queries, of_documents = ((part @ components).norm(dim=1).mean() for part in means)
@@ -108,7 +143,7 @@ def set_head(model, last: torch.Tensor, wanted: torch.Tensor) -> None:
     """Make pooler and classifier turn the first token's last feature into the wanted logits."""
     width = len(model.bert.pooler.dense.weight)
     pooler, head = model.bert.pooler.dense, model.classifier
-    scale = 0.5 / last.std()
+    scale = TANH_SCALE / last.std()
     pooler.weight.normal_(std=0.02)
     pooler.weight[0] = 0
     pooler.weight[0, width - 1] = scale
@@ -131,19 +166,20 @@ def add_layer(reader, target: EncoderVectors, blocks: Iterator):
     model = AutoModelForSequenceClassification.from_config(config).to(reader.device)
     model.load_state_dict(reader.state_dict(), strict=False)
     sample = [inputs for _, inputs in blocks]
-    forward, x, kinds, means, wanted = Layers(model), [], [], [], []
+    forward, x, sizes, kinds, means, wanted = Layers(model), [], [], [], [], []
     for inputs in sample:
         vectors = forward.every(*inputs)[count - 1].float()
         inside = inputs[2].bool()
         x.append(vectors[inside])
+        sizes.append(inside.sum(1))
         kinds.append(inputs[1][inside])
         means.append(segment_means(vectors, *inputs[1:]))
         wanted.append(logit_of(target.alone(*inputs)[1]))
-    shifts, _ = torch.linalg.qr(target.shifts[-1].T)
-    means = [torch.cat(part) for part in zip(*means, strict=True)]
-    means = [part - part @ shifts @ shifts.T for part in means]
+    means = [target.without_shift(torch.cat(part)) for part in zip(*means, strict=True)]
+    sizes = torch.cat(sizes)
+    pair = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
     layer = model.bert.encoder.layer[count]
-    set_comparison(layer, torch.cat(x), torch.cat(kinds), means)
+    set_comparison(layer, torch.cat(x), pair, torch.cat(kinds), means)
     forward = Layers(model)
     products = torch.cat([product_of(forward, layer, inputs) for inputs in sample])
     layer.output.dense.bias[-1] -= products.mean()
@@ -192,7 +228,7 @@ def fit(model, target: EncoderVectors, blocks: Blocks, minutes: float, rate: flo
             if whole:
                 logits = forward.logits(got[-1])
             else:
-                x = got[-1] - target.shifts[-1][inputs[1]]
+                x = target.without_shift(got[-1].float())
                 logits = logit_of(F.cosine_similarity(*segment_means(x, *inputs[1:])))
             error = (logits - logit_of(cosine)).square().mean()
             ((distance + COSINE_WEIGHT * error) * len(places) / count).backward()

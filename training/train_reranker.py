@@ -98,10 +98,16 @@ def build_model(base: str, weights: dict[str, torch.Tensor] | None = None):
 
 
 def trainable(model) -> dict[str, torch.nn.Parameter]:
-    """Let all weights learn but the embeddings, save what tells a query from a document."""
+    """Let all weights learn but the embeddings, save what tells a query from a document.
+
+    In the last layer only the first token's query counts. If it is the same for all pairs, because
+    its matrix is 0, it stays so: a matrix of zeros is not shipped.
+    """
     model.requires_grad_(True)
     model.bert.embeddings.requires_grad_(False)
     model.bert.embeddings.token_type_embeddings.requires_grad_(True)
+    last = model.bert.encoder.layer[-1].attention.self.query.weight
+    last.requires_grad_(bool(last.any()))
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 

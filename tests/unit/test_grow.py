@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from encoder_vectors import Apart, EncoderVectors, Layers, segment_means  # noqa: E402
-from grow import add_layer, set_comparison  # noqa: E402
+from grow import add_layer, even_keys, set_comparison  # noqa: E402
 from read_apart import make_room, read_apart  # noqa: E402
 from train_reranker import blocks_of, score  # noqa: E402
 
@@ -131,6 +131,18 @@ def test_the_logits_are_the_same_with_and_without_the_distance(encoder, target, 
 
 
 @torch.no_grad()
+def test_attention_falls_evenly_on_the_text_that_is_to_be_read():
+    torch.manual_seed(3)
+    own = (torch.arange(12) < 4).float().repeat(200)
+    x = torch.randn(2400, WIDTH)
+    x[:, 0] = 4 * own + 0.1 * torch.randn(2400)
+    weights = even_keys(x, torch.arange(200).repeat_interleave(12), own)
+    shares = (x @ weights).view(200, 12).softmax(1)
+    assert shares[:, :4].sum(1).min() > 0.95
+    assert (shares[:, :4].std(1) / shares[:, :4].mean(1)).mean() < 0.2
+
+
+@torch.no_grad()
 def test_the_layer_on_top_says_how_alike_the_means_of_two_texts_are():
     torch.manual_seed(1)
     config = transformers.BertConfig(
@@ -149,7 +161,8 @@ def test_the_layer_on_top_says_how_alike_the_means_of_two_texts_are():
     means = segment_means(x, kinds, mask)
     for part in means:
         part[:, -1] = 0
-    set_comparison(layer, x.flatten(0, 1), kinds.flatten(), means)
+    pair = torch.arange(200).repeat_interleave(12)
+    set_comparison(layer, x.flatten(0, 1), pair, kinds.flatten(), means)
     out = layer(x)
     out = out[0] if isinstance(out, tuple) else out
     cosines = torch.cosine_similarity(*means)

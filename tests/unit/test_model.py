@@ -160,6 +160,21 @@ def test_whole_tensors_take_the_place_of_the_encoders(tmp_path):
     check_model_folder(tmp_path)
 
 
+def test_a_matrix_that_was_not_shipped_of_a_further_layer_is_zero(tmp_path):
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    query = "bert.encoder.layer.6.attention.self.query."
+    save_file({f"{query}bias": np.ones(384, np.float16)}, trained / "weights.safetensors")
+    merge(base_encoder_path(), trained, tmp_path)
+    merged = load_file(tmp_path / "model.safetensors")
+    assert merged[f"{query}bias"].all()
+    assert merged[f"{query}weight"].shape == (384, 384)
+    assert not merged[f"{query}weight"].any()
+    # Only matrices are left out: whoever loads the model is to notice that a norm is missing.
+    assert "bert.encoder.layer.6.output.LayerNorm.weight" not in merged
+    assert json.loads((tmp_path / "config.json").read_text())["num_hidden_layers"] == 7
+
+
 def test_what_ships_becomes_a_whole_model(own_state):
     folder = offline_model_path()
     check_model_folder(folder)

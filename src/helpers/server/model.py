@@ -179,7 +179,10 @@ def base_encoder_path() -> Path:
 
 
 def merge(base: Path, trained: Path, target: Path) -> None:
-    """Write a cross-encoder into `target`: the base's tensors, the trained ones in their place."""
+    """Write a cross-encoder into `target`: the base's tensors, the trained ones in their place.
+
+    A matrix that a layer lacks and the first one has is 0.
+    """
     import numpy as np
     from safetensors.numpy import load_file, save_file
 
@@ -190,6 +193,9 @@ def merge(base: Path, trained: Path, target: Path) -> None:
     }
     learned = load_file(_trained_file(trained))
     model |= {name: tensor.astype(np.float32) for name, tensor in learned.items()}
+    for layer in range(1, layers_in(model)):
+        for name in [n for n in model if ".layer.0." in n and model[n].ndim == 2]:
+            model.setdefault(name.replace(".0.", f".{layer}.", 1), np.zeros_like(model[name]))
     save_file(model, target / "model.safetensors", metadata={"format": "pt"})
 
     config = json.loads((base / "config.json").read_text("utf-8"))
