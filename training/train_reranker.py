@@ -37,7 +37,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from encoder_vectors import EncoderVectors, Layers
 from groups import GROUP, WORK_DIR, Draw
 from helpers.server import base_encoder_path
-from helpers.server.model import layers_in
+from helpers.server.model import layers_in, matrices_left_out
 
 MAX_TOKENS, MAX_QUERY = 512, 128
 BLOCK_TOKENS = 3072  # tokens, with padding, that go through the model at once
@@ -76,7 +76,10 @@ def parse_arguments() -> argparse.Namespace:
 def weights_in(folder: Path) -> dict[str, torch.Tensor]:
     """Return the weights of a model folder, or of one with shipped weights, as float32."""
     file = next(folder.glob("*.safetensors"))
-    return {name: value.float() for name, value in load_file(file).items()}
+    weights = {name: value.float() for name, value in load_file(file).items()}
+    return weights | {
+        name: torch.zeros(shape) for name, shape in matrices_left_out(weights).items()
+    }
 
 
 def build_model(base: str, weights: dict[str, torch.Tensor] | None = None):

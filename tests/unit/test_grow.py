@@ -8,10 +8,13 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from safetensors.torch import load_file  # noqa: E402
+
 from encoder_vectors import Apart, EncoderVectors, Layers, segment_means  # noqa: E402
+from export_weights import export  # noqa: E402
 from grow import add_layer, even_keys, set_comparison  # noqa: E402
 from read_apart import make_room, read_apart  # noqa: E402
-from train_reranker import blocks_of, score  # noqa: E402
+from train_reranker import blocks_of, score, weights_in  # noqa: E402
 
 CLS, SEP = 1, 2
 WIDTH, HEADS = 48, 4
@@ -174,3 +177,14 @@ def test_the_model_with_a_layer_more_follows_the_encoder(encoder, target, pairs,
     assert model.config.num_hidden_layers == 3
     scored, *_ = score(model, pairs, (CLS, SEP), "cpu")
     assert torch.isfinite(scored).all()
+
+
+def test_a_matrix_of_zeros_that_is_not_exported_is_there_for_the_next_training(encoder, tmp_path):
+    whole = copy.deepcopy(encoder)
+    left_out = "bert.encoder.layer.1.attention.self.query.weight"
+    whole.get_parameter(left_out).data.zero_()
+    whole.save_pretrained(tmp_path / "whole")
+    export(tmp_path / "whole", tmp_path / "shipped")
+    assert left_out not in load_file(tmp_path / "shipped" / "weights.safetensors")
+    weights = weights_in(tmp_path / "shipped")
+    assert torch.equal(weights[left_out], torch.zeros(WIDTH, WIDTH))

@@ -17,7 +17,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -179,10 +179,7 @@ def base_encoder_path() -> Path:
 
 
 def merge(base: Path, trained: Path, target: Path) -> None:
-    """Write a cross-encoder into `target`: the base's tensors, the trained ones in their place.
-
-    A matrix that a layer lacks and the first one has is 0.
-    """
+    """Write a cross-encoder into `target`: the base's tensors, the trained ones in their place."""
     import numpy as np
     from safetensors.numpy import load_file, save_file
 
@@ -193,9 +190,8 @@ def merge(base: Path, trained: Path, target: Path) -> None:
     }
     learned = load_file(_trained_file(trained))
     model |= {name: tensor.astype(np.float32) for name, tensor in learned.items()}
-    for layer in range(1, layers_in(model)):
-        for name in [n for n in model if ".layer.0." in n and model[n].ndim == 2]:
-            model.setdefault(name.replace(".0.", f".{layer}.", 1), np.zeros_like(model[name]))
+    for name, shape in matrices_left_out(model).items():
+        model[name] = np.zeros(shape, np.float32)
     save_file(model, target / "model.safetensors", metadata={"format": "pt"})
 
     config = json.loads((base / "config.json").read_text("utf-8"))
@@ -210,6 +206,23 @@ def merge(base: Path, trained: Path, target: Path) -> None:
     (target / "config.json").write_text(json.dumps(config, indent=2), "utf-8")
     for name in TOKENIZER_FILES:
         shutil.copyfile(base / name, target / name)
+
+
+def matrices_left_out(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the matrices that a layer lacks and the first one has.
+
+    They are 0: `training/export_weights.py` does not write such a matrix.
+
+    Args:
+        weights: Arrays or tensors by their names in a BertForSequenceClassification.
+    """
+    first = {n: tuple(w.shape) for n, w in weights.items() if ".layer.0." in n and w.ndim == 2}
+    return {
+        other: shape
+        for name, shape in first.items()
+        for layer in range(1, layers_in(weights))
+        if (other := name.replace(".0.", f".{layer}.", 1)) not in weights
+    }
 
 
 def layers_in(names: Iterable[str]) -> int:
