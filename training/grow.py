@@ -58,31 +58,27 @@ TANH_SCALE = 0.25  # of the result where the head reads it: small enough to be n
 Blocks = Callable[[], Iterator]
 
 
-def even_keys(x: torch.Tensor, pair: torch.Tensor, own: torch.Tensor):
+def even_keys(blocks: list[tuple[torch.Tensor, ...]], text: int) -> torch.Tensor:
     """Return the weights of attention logits with which it falls evenly on one text of a pair.
 
     They minimise the divergence of a softmax over all tokens of the pair from the even share that
     each token of the one text is to have. That is convex: there is one solution, (width,).
 
     Args:
-        x: Vectors of tokens: (tokens, width).
-        pair: The number of the pair that each token is of, from 0 on: (tokens,).
-        own: 1 for tokens of the text, else 0: (tokens,).
+        blocks: Vectors, kinds and mask of pairs: (rows, tokens, width), two times (rows, tokens).
+        text: 0 for the query, 1 for the document.
     """
-    size, zeros = x.std(0).median(), torch.zeros(int(pair[-1]) + 1, device=x.device)
-    x = (x - x.mean(0)) / size
-    share = own / zeros.index_add(0, pair, own)[pair]
-    wanted = share @ x / len(zeros)
-    weights = torch.zeros(x.shape[1], device=x.device, requires_grad=True)
+    tokens = torch.cat([x[mask.bool()] for x, _, mask in blocks])
+    centre, size = tokens.mean(0), tokens.std(0).median()
+    blocks = [((x - centre) / size, kinds, mask) for x, kinds, mask in blocks]
+    wanted = torch.cat([segment_means(*block)[text] for block in blocks]).mean(0)
+    weights = torch.zeros_like(wanted, requires_grad=True)
     optimiser = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimiser.zero_grad()
-        logits = x @ weights
-        highest = torch.full_like(zeros, -torch.inf)
-        highest = highest.scatter_reduce(0, pair, logits.detach(), "amax")
-        sums = zeros.index_add(0, pair, (logits - highest[pair]).exp())
-        far = (sums.log() + highest).mean() - wanted @ weights
+        logits = [(x @ weights).masked_fill(mask == 0, -torch.inf) for x, _, mask in blocks]
+        far = torch.cat([part.logsumexp(1) for part in logits]).mean() - wanted @ weights
         far = far + KEY_PENALTY * weights.square().sum()
         far.backward()
         return far
@@ -92,14 +88,12 @@ def even_keys(x: torch.Tensor, pair: torch.Tensor, own: torch.Tensor):
     return weights.detach() / size
 
 
-def set_comparison(layer, x, pair, kinds, means) -> None:
+def set_comparison(layer, blocks, means) -> None:
     """Make a layer write into the first token's last feature how alike the two texts' means are.
 
     Args:
         layer: Changed in place.
-        x: Vectors that come into the layer: (tokens, width).
-        pair: The number of the pair that each token is of, from 0 on: (tokens,).
-        kinds: 0 for a query's tokens, 1 for a document's: (tokens,).
+        blocks: See `even_keys`; the vectors are those that come into the layer.
         means: Means of queries and of documents: two times (texts, width). Their directions'
             principal components count. Those of documents are shorter, since the vectors of a
             longer text differ more: they are scaled to the length of the others, because the norm
@@ -111,10 +105,10 @@ def set_comparison(layer, x, pair, kinds, means) -> None:
     for part in layer.modules():
         for name, tensor in part.named_parameters(recurse=False):
             tensor.fill_(1.0 if isinstance(part, torch.nn.LayerNorm) and name == "weight" else 0.0)
-    own, width = layer.attention.self, x.shape[1]
+    own, width = layer.attention.self, means[0].shape[1]
     heads, size, half = own.num_attention_heads, own.attention_head_size, width // 2
     kept = half - 1  # components of each mean; the last feature is for the result
-    keys = [even_keys(x, pair, (kinds == text).float()) for text in (0, 1)]
+    keys = [even_keys(blocks, text) for text in (0, 1)]
     for head in range(heads):
         last = (head + 1) * size - 1
         own.query.bias[last] = math.sqrt(size)
@@ -166,20 +160,15 @@ def add_layer(reader, target: EncoderVectors, blocks: Iterator):
     model = AutoModelForSequenceClassification.from_config(config).to(reader.device)
     model.load_state_dict(reader.state_dict(), strict=False)
     sample = [inputs for _, inputs in blocks]
-    forward, x, sizes, kinds, means, wanted = Layers(model), [], [], [], [], []
+    forward, read, means, wanted = Layers(model), [], [], []
     for inputs in sample:
         vectors = forward.every(*inputs)[count - 1].float()
-        inside = inputs[2].bool()
-        x.append(vectors[inside])
-        sizes.append(inside.sum(1))
-        kinds.append(inputs[1][inside])
-        means.append(segment_means(vectors, *inputs[1:]))
+        read.append((vectors, *inputs[1:]))
+        means.append(segment_means(*read[-1]))
         wanted.append(logit_of(target.alone(*inputs)[1]))
     means = [target.without_shift(torch.cat(part)) for part in zip(*means, strict=True)]
-    sizes = torch.cat(sizes)
-    pair = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
     layer = model.bert.encoder.layer[count]
-    set_comparison(layer, torch.cat(x), pair, torch.cat(kinds), means)
+    set_comparison(layer, read, means)
     forward = Layers(model)
     products = torch.cat([product_of(forward, layer, inputs) for inputs in sample])
     layer.output.dense.bias[-1] -= products.mean()
