@@ -22,12 +22,14 @@ def get_mp_context():
     return multiprocessing.get_context(os.environ.get("VLLM_WORKER_MULTIPROC_METHOD", "fork"))
 """,
     "entrypoints/cli/main.py": """
-import os, signal, socket, sys
+import gc, os, signal, socket, sys
 from vllm.utils.system_utils import get_mp_context
 
 def main():
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # as on every CPU
+    loading = gc.get_threshold()[0]
     print(*sys.argv, get_mp_context().get_start_method(), flush=True)
+    print(loading, gc.get_threshold()[0], gc.get_freeze_count() > 1000, flush=True)
     server, local = socket.socket(), socket.socket(socket.AF_UNIX)
     server.bind(("127.0.0.1", 0))
     address = server.getsockname()
@@ -74,9 +76,47 @@ def run(played, *words, **variables):
 
 
 def test_the_engine_is_forked_and_holds_nothing_of_the_port(played):
-    said, port = run(played, "serve", "m", "--port", "1")
+    said, _, port = run(played, "serve", "m", "--port", "1")
     assert said == "vllm serve m --port 1 fork"
     assert port == "closed AF_UNIX", "other sockets are left alone"
+
+
+def test_what_was_loaded_is_collected_no_more_once_the_engine_starts(played):
+    assert run(played, "serve", "m")[1] == "1000000 50000 True"
+
+
+def test_the_grammar_of_addresses_is_not_built(played):
+    main = "import jsonschema, sys\ndef main(): print(bool(sys.modules['rfc3987_syntax']))\n"
+    (played / "vllm/entrypoints/cli/main.py").write_text(main)
+    assert run(played) == ["False"]
+
+
+# At some depth a call crosses the edge of a chunk, and gets one that was never touched.
+FAULTS = """
+import runpy, sys
+from resource import RUSAGE_SELF, getrusage
+
+def called(): pass
+
+def faults(depth):
+    if depth:
+        return faults(depth - 1)
+    before = getrusage(RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        called()
+    return getrusage(RUSAGE_SELF).ru_minflt - before
+
+def most():
+    return max(map(faults, range(500)))
+
+print(most(), runpy.run_path(sys.argv[1])["with_room"](most))
+"""
+
+
+def test_a_call_in_a_large_frame_gets_no_memory_from_the_system():
+    command = [sys.executable, "-c", FAULTS, str(QUICK_START)]
+    alone, with_room = map(int, subprocess.check_output(command, text=True).split())
+    assert alone >= 100 and with_room < 50
 
 
 @pytest.mark.parametrize("reason", ["IN_WSL", "VLLM_WORKER_MULTIPROC_METHOD"])

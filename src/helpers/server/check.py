@@ -30,8 +30,8 @@ HUB_DISK = 3 * GIB  # the download of the large model: 2.3 GB as 32-bit numbers
 # float32, one request of 1,000 pairs of about 20 tokens to a reranker of 22 million parameters on
 # 2 cores (AMD Zen 5). On pairs of 116 tokens it was 182 in bfloat16.
 CPU_PAIRS_PER_SECOND = {"bfloat16": 500, "float32": 200}
-# Measured there, from launch to ready: 12 to 16 s.
-CPU_SECONDS_TO_START = 20
+# Measured there, from launch to ready: 6 to 7 s.
+CPU_SECONDS_TO_START = 10
 REMOTE_HINT = (
     "Use a server that runs elsewhere: set SCORE_SERVER_URL to its address, then restart the kernel"
 )
