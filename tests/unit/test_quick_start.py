@@ -91,6 +91,17 @@ def test_the_grammar_of_addresses_is_not_built(played):
     assert run(played) == ["False"]
 
 
+def test_a_new_kind_of_model_is_looked_at_in_the_server_itself(played):
+    registry = played / "vllm/model_executor/models/registry.py"
+    registry.parent.mkdir(parents=True)
+    registry.write_text("def _run_in_subprocess(look): return 'elsewhere'\n")
+    (played / "vllm/entrypoints/cli/main.py").write_text(
+        "from vllm.model_executor.models import registry\n"
+        "def main(): print(registry._run_in_subprocess(lambda: 'here'))\n"
+    )
+    assert run(played) == ["here"]
+
+
 # At some depth a call crosses the edge of a chunk, and gets one that was never touched.
 FAULTS = """
 import runpy, sys
