@@ -35,7 +35,6 @@ from helpers.errors import (
     UnreachableError,
 )
 from helpers.server import processes, records
-from helpers.server.engine import engine_python
 from helpers.server.proxy import ReverseProxy, find_nginx
 from helpers.server.server import ScoreServer, stop_all
 
@@ -386,19 +385,3 @@ def test_the_server_has_every_metric_that_the_alarms_ask_for(server, client):
     # `up` is Prometheus's own: whether the last scrape was answered.
     assert wanted - {"up"} <= samples
     assert re.search(r'^http_requests_total\{[^}]*status="2xx"', text, re.MULTILINE)
-
-
-def test_vllm_knows_every_flag_of_the_unit_and_of_the_compose_file():
-    unit = (DEPLOY / "systemd" / "vllm-score.service").read_text()
-    (command,) = re.findall(r"^ExecStart=\S+ serve (.*)$", unit.replace("\\\n", ""), re.MULTILINE)
-    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["score"]["command"]
-    listing = subprocess.run(
-        [engine_python(), "-m", "vllm.entrypoints.cli.main", "serve", "--help=all"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    known = set(re.findall(r"--[a-z][a-z-]+", listing))
-    used = set(re.findall(r"--[a-z][a-z-]+", " ".join([command, *compose])))
-    assert "--host" in used
-    assert used - known == set()

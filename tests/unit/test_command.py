@@ -1,6 +1,7 @@
 """The command and the environment that start vLLM."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from helpers.errors import EngineMissingError, InputError
 from helpers.server import command
@@ -16,6 +18,7 @@ from helpers.server.command import build_command, flag_list, normal_flags
 from helpers.server.machine import ask
 from helpers.server.probe import Engine, find_preloads
 
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CPU_ENGINE = Engine("/env/bin/python", "0.32.0", True, True, Path("/env/bin/vllm"))
 GPU_ENGINE = Engine("/env/bin/python", "0.26.0", False, True, Path("/env/bin/vllm"))
 
@@ -324,7 +327,8 @@ def parsed():
     """Give a function that lets vLLM's own parser read flags."""
     pytest.importorskip("vllm")
     code = """
-import json, sys
+import gc, json, sys
+gc.disable()  # it takes a third of the imports
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 parser = make_arg_parser(FlexibleArgumentParser())
@@ -364,3 +368,12 @@ def test_every_flag_that_is_refused_exists_and_no_new_one_that_moves_a_server_is
     assert refused | set(command._SHORT_AND_MOVING) <= known | {"--grpc", "--headless", "--config"}
     moving = ("--ssl-", "--host", "--uds", "--node", "--nnodes", "--master-")
     assert {flag for flag in known if flag.startswith(moving)} <= refused
+
+
+def test_vllm_knows_every_flag_of_the_unit_and_of_the_compose_file(parsed):
+    unit = (DEPLOY / "systemd" / "vllm-score.service").read_text()
+    (line,) = re.findall(r"^ExecStart=\S+ serve (.*)$", unit.replace("\\\n", ""), re.MULTILINE)
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["score"]["command"]
+    used = set(re.findall(r"--[a-z][a-z-]+", " ".join([line, *compose])))
+    assert "--host" in used
+    assert used - set(parsed[-1]) == set()

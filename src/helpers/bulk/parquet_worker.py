@@ -6,6 +6,7 @@ this package. Hence no import of it here.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import uuid
@@ -30,8 +31,11 @@ class PartScorer:
             os.environ.setdefault(name, value)
         if os.path.isdir(job["model"]):
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        gc.disable()  # else it looks at all that is imported again and again, for 4 seconds of 10
         from vllm import LLM
 
+        gc.freeze()
+        gc.enable()
         self._job = job
         self._llm = LLM(job["model"], runner="pooling", **job["engine"])
         self._read: tuple[tuple[str, int], pa.Table] | None = None
