@@ -108,6 +108,7 @@ import runpy, sys
 from resource import RUSAGE_SELF, getrusage
 
 def called(): pass
+called.__code__ = called.__code__.replace(co_stacksize=40)  # a larger frame than that of `faults`
 
 def faults(depth):
     if depth:
