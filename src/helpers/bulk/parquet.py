@@ -292,6 +292,8 @@ def _run(parts: list[dict[str, Any]], job: dict[str, Any], workers: int) -> Iter
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # It warns that its own bars are off.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     resources = ray.cluster_resources()
     workers = min(workers, len(parts))
     gpus = 1 if resources.get("GPU") else 0
