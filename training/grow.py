@@ -124,11 +124,11 @@ def set_comparison(layer, blocks, means) -> None:
 
     up, down = layer.intermediate.dense.weight, layer.output.dense.weight
     features = torch.arange(kept)
-    for turn, (a, b) in enumerate(((1, 1), (-1, -1), (1, -1), (-1, 1))):
-        rows = features + turn * kept
+    for place, (a, b) in enumerate(((1, 1), (-1, -1), (1, -1), (-1, 1))):
+        rows = features + place * kept
         up[rows, features] = SQUARE_SCALE * a
         up[rows, features + half] = SQUARE_SCALE * b
-        down[width - 1, rows] = PRODUCT_SCALE if turn < 2 else -PRODUCT_SCALE
+        down[width - 1, rows] = PRODUCT_SCALE if place < 2 else -PRODUCT_SCALE
     # The units left over begin with small random weights, so that training can use them.
     up[4 * kept :].normal_(std=0.02)
 

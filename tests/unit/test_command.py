@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from deploy_files import read_unit, read_yaml
 
 from helpers.errors import EngineMissingError, InputError
 from helpers.server import command
@@ -18,7 +18,6 @@ from helpers.server.command import build_command, flag_list, normal_flags
 from helpers.server.machine import ask
 from helpers.server.probe import Engine, find_preloads
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CPU_ENGINE = Engine("/env/bin/python", "0.32.0", True, True, Path("/env/bin/vllm"))
 GPU_ENGINE = Engine("/env/bin/python", "0.26.0", False, True, Path("/env/bin/vllm"))
 
@@ -371,9 +370,10 @@ def test_every_flag_that_is_refused_exists_and_no_new_one_that_moves_a_server_is
 
 
 def test_vllm_knows_every_flag_of_the_unit_and_of_the_compose_file(parsed):
-    unit = (DEPLOY / "systemd" / "vllm-score.service").read_text()
-    (line,) = re.findall(r"^ExecStart=\S+ serve (.*)$", unit.replace("\\\n", ""), re.MULTILINE)
-    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["score"]["command"]
-    used = set(re.findall(r"--[a-z][a-z-]+", " ".join([line, *compose])))
+    (line,) = read_unit()["Service"]["ExecStart"]
+    _, verb, *words = line.split()
+    assert verb == "serve"
+    words += read_yaml("compose.yaml")["services"]["score"]["command"]
+    used = set(re.findall(r"--[a-z][a-z-]+", " ".join(words)))
     assert "--host" in used
     assert used - set(parsed[-1]) == set()

@@ -9,34 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+from deploy_files import DEPLOY, read_unit, read_yaml
 
 from helpers.errors import InputError
 from helpers.server.proxy import ReverseProxy, find_nginx
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 TEMPLATE = DEPLOY / "nginx" / "score.conf.template"
 KEY = "a-key-that-only-this-test-knows"
-
-
-def read_yaml(name: str) -> dict:
-    return yaml.safe_load((DEPLOY / name).read_text("utf-8"))
-
-
-def read_unit() -> dict[str, dict[str, list[str]]]:
-    """Return section, setting and values of the unit; a setting may stand there several times."""
-    text = (DEPLOY / "systemd" / "vllm-score.service").read_text("utf-8")
-    sections: dict[str, dict[str, list[str]]] = {}
-    for line in re.sub(r"\\\n\s*", "", text).splitlines():
-        if not line or line.startswith("#"):
-            continue
-        if line.startswith("["):
-            settings = sections.setdefault(line.strip("[]"), {})
-            continue
-        name, equals, value = line.partition("=")
-        assert equals and re.fullmatch(r"[A-Z]\w+", name), f"no setting: {line}"
-        settings.setdefault(name, []).append(value)
-    return sections
 
 
 def flag_of(words: list[str], name: str) -> str:
