@@ -21,6 +21,9 @@ SETUP_FLAGS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(PYTHON),--this-python
   $(if $(EXTRAS),--extras $(EXTRAS))
 LINTED := conftest.py src tests training scripts benchmarks notebooks
 
+# Images of containers set it, and then every Python compiles anew whatever it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Programs of the environment come first, so that a terminal in JupyterLab knows `vllm`.
 IN_VENV = PATH="$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
 

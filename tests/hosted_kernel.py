@@ -87,7 +87,7 @@ def make_platform(folder: Path, extra: str) -> None:
     spec = folder / "jupyter" / "kernels" / "hosted" / "kernel.json"
     spec.parent.mkdir(parents=True)
     without = [word for name in OUTSIDE for word in ("-u", name)]
-    program = [str(folder / "kernel/bin/python"), "-B", "-m", "ipykernel_launcher"]
+    program = [str(folder / "kernel/bin/python"), "-m", "ipykernel_launcher"]
     own = str(REPOSITORY / ".venv" / "bin")
     places = [place for place in os.environ["PATH"].split(os.pathsep) if place != own]
     spec.write_text(

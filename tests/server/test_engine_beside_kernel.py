@@ -57,7 +57,7 @@ def run(environment: Path, code: str, repo: str, folder: Path, **variables: str)
     """Run code with an environment's Python and return its output; `repo` is the published copy."""
     inherited = {name: value for name, value in os.environ.items() if name not in OUTSIDE}
     done = subprocess.run(
-        [environment / "bin/python", "-B", "-c", code, install_source(repo, "main")],
+        [environment / "bin/python", "-c", code, install_source(repo, "main")],
         cwd=folder,
         env=inherited | variables,
         capture_output=True,
