@@ -22,6 +22,7 @@ is left is nbval's own, exact comparison: text, order, whole numbers and counts 
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import os
 import re
@@ -80,6 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The stored outputs of the notebooks are the offline reranker's, so it serves on a GPU too.
     """
+    gc.set_threshold(50_000)  # thousands of tests stay in memory, and need not be gone through
     os.environ.setdefault("SCORE_MODEL", OFFLINE_MODEL_NAME)
     # A shell's background job ignores interrupts, which some tests send.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

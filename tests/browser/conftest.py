@@ -15,7 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from jupyterlab_page import Lab, Notebook, lab_state
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from helpers.server.server import stop_all
 
@@ -62,10 +62,16 @@ def pictures(request: pytest.FixtureRequest) -> Path | None:
     return PICTURES
 
 
+@pytest.fixture(scope="session")
+def visitor(chromium: Browser) -> Iterator[BrowserContext]:
+    """Give what the pages of JupyterLab share: its program is fetched and compiled once."""
+    with chromium.new_context(viewport={"width": 1280, "height": 900}) as context:
+        yield context
+
+
 @pytest.fixture
-def notebook(chromium: Browser, lab: Lab) -> Iterator[Notebook]:
+def notebook(visitor: BrowserContext, lab: Lab) -> Iterator[Notebook]:
     """Give an empty page: `notebook.open(name)` fills it; its kernel ends with the test."""
-    page = chromium.new_page(viewport={"width": 1280, "height": 900})
-    driver = Notebook(page, lab)
+    driver = Notebook(visitor.new_page(), lab)
     yield driver
     driver.close()
