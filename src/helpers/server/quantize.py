@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -50,24 +49,22 @@ def quantize_rows(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArra
     return numbers.astype(np.int8), best_scale.astype(np.float32)
 
 
-def quantize_folder(source: Path, target: Path, kept: Collection[str] = ()) -> None:
-    """Write the int8 form of a BERT cross-encoder.
+def quantize_folder(source: Path, target: Path) -> None:
+    """Write the int8 form of a BERT cross-encoder: all dense layers of its encoder.
+
+    With the attention's and the second layers' weights left in bfloat16, 400 scores of the offline
+    reranker moved by up to 0.028, with all in int8 by up to 0.039. But it took more than half of
+    the gain in speed: 1.17 and 1.37 times bfloat16, on two cores with AVX-512 VNNI.
 
     Args:
         source: Its folder, in float32.
         target: An empty folder.
-        kept: The dense layers of the encoder that stay as they are, such as
-            "bert.encoder.layer.0.output.dense".
     """
     written: dict[str, NDArray[Any]] = {}
-    ignored = list(HEAD)
     for name, tensor in load_file(source / "model.safetensors").items():
         layer, kind = name.rpartition(".")[::2]
         if ".encoder." not in name or tensor.ndim != 2:
             written[name] = tensor
-        elif layer in kept:
-            written[name] = tensor
-            ignored.append(layer)
         else:
             written[name], written[f"{layer}.{kind}_scale"] = quantize_rows(tensor)
     save_file(written, target / "model.safetensors", metadata={"format": "pt"})
@@ -82,7 +79,7 @@ def quantize_folder(source: Path, target: Path, kept: Collection[str] = ()) -> N
                 "input_activations": _numbers("token", symmetric=False, dynamic=True),
             }
         },
-        "ignore": ignored,
+        "ignore": list(HEAD),
     }
     (target / "config.json").write_text(json.dumps(config, indent=2), "utf-8")
     for path in source.iterdir():
