@@ -20,7 +20,7 @@ TINY = Effort(rounds=1, seconds=0.05, singles=1)
     ids=["int8", "in a process of its own"],
 )
 def test_a_peer_is_measured(measure):
-    pairs = {name: some[:32] for name, some in workload.workloads().items()}
+    pairs = {name: some[: workload.GROUP] for name, some in workload.workloads().items()}
     (found,) = measure(peers.Task(pairs, TINY, look_at_machine()))
     assert found.rates.keys() == pairs.keys()
     for settings in found.rates.values():
